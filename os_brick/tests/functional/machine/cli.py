@@ -1,0 +1,187 @@
+"""The commands of ``tools/lab``."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from . import boot, channel, prepare, qemu
+from .prepare import say
+from .settings import LabError, Settings, read_settings
+
+DESCRIPTION = """\
+Real initiators against real targets in one virtual machine.
+
+  up             prepare this host (packages, kernel, Python) and boot the machine
+  exec CMD...    run a command in it, as root; its output and exit code are yours
+  test [NAME...] run scenarios: names, patterns, groups ("smoke", "iscsi"); all by default
+  demo [PROTO]   attach, write, read back, check on the target's side, detach, look
+  list           name the scenarios
+  down           end the machine
+"""
+#: The whole set of scenarios, in emulation; each scenario has its own, shorter limit.
+TEST_LIMIT_S = 3 * 3600
+DEMO_LIMIT_S = 600
+
+
+def main(arguments: Sequence[str], repo: pathlib.Path) -> int:
+    """Carry out one command; return the exit code for the shell."""
+    parser = argparse.ArgumentParser(
+        prog="tools/lab",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=sorted(COMMANDS))
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    chosen = parser.parse_args(list(arguments))
+    try:
+        return COMMANDS[chosen.command](read_settings(repo), chosen.words)
+    except (LabError, subprocess.SubprocessError) as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def up(settings: Settings, words: list[str]) -> int:
+    """Bring the machine up; nothing to do if it is."""
+    settings.machine.mkdir(parents=True, exist_ok=True)
+    with (settings.machine / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _up(settings)
+
+
+def _up(settings: Settings) -> int:
+    if qemu.running_pid(settings) is not None:
+        say("the machine is up")
+        return 0
+    prepare.packages(settings)
+    unpacked, release, image = prepare.kernel(settings)
+    prepare.environment(settings)
+    kernel = prepare.kernel_image(unpacked)
+    accel = qemu.accelerator(settings, kernel, image)
+    shutil.rmtree(settings.share, ignore_errors=True)
+    settings.share.mkdir(parents=True)
+    (settings.share / "boot.sh").write_text(boot.boot_script(unpacked, release, settings.repo))
+    (settings.share / "agent.sh").write_text(channel.AGENT)
+    began = time.monotonic()
+    say(f"booting Linux {release} ({accel}, {settings.cpus} CPUs, {settings.memory_mib} MiB)")
+    process = qemu.start(settings, kernel, image, accel)
+    while not (settings.share / "ready").exists():
+        if process.poll() is not None or time.monotonic() - began > settings.boot_limit_s:
+            qemu.stop(settings)
+            raise LabError(f"the machine did not come up:\n{_console_tail(settings)}")
+        time.sleep(0.05)
+    code, output = channel.Channel(settings).run("true", 60)
+    if code:
+        raise LabError(f"the machine is up but runs no command: {output.decode(errors='replace')}")
+    say(f"up after {time.monotonic() - began:.1f} s; it ends by itself in {settings.lifetime_s} s")
+    return 0
+
+
+def down(settings: Settings, words: list[str]) -> int:
+    """End the machine."""
+    say("the machine is down" if qemu.stop(settings) else "there was no machine")
+    return 0
+
+
+def execute(settings: Settings, words: list[str]) -> int:
+    """Run one command in the machine."""
+    if words[:1] == ["--"]:
+        words = words[1:]
+    if not words:
+        raise LabError("exec needs a command")
+    if qemu.running_pid(settings) is None:
+        up(settings, [])
+    setup = "export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n"
+    code, _ = channel.Channel(settings).run(
+        setup + channel.script_of(words), settings.exec_limit_s, channel.to_stdout
+    )
+    if code in (channel.TIMED_OUT, channel.MACHINE_GONE):
+        say("the command's time was over" if code == channel.TIMED_OUT else "the machine ended")
+    return code
+
+
+def test(settings: Settings, words: list[str]) -> int:
+    """Run scenarios in the machine; boots it first if needed, and leaves it as it was."""
+    return _in_python(settings, "run", words, TEST_LIMIT_S)
+
+
+def demo(settings: Settings, words: list[str]) -> int:
+    """Show one volume's way, step by step."""
+    return _in_python(settings, "demo", words, DEMO_LIMIT_S)
+
+
+def list_names(settings: Settings, words: list[str]) -> int:
+    """Name the scenarios; needs no machine."""
+    prepare.environment(settings)
+    command = [str(settings.venv / "bin/python"), "-m", "os_brick.tests.functional.run", "--list"]
+    return subprocess.run([*command, *words], cwd=settings.repo, check=False).returncode
+
+
+def _in_python(settings: Settings, module: str, words: list[str], limit_s: float) -> int:
+    was_up = qemu.running_pid(settings) is not None
+    up(settings, [])
+    try:
+        prepare.compile_bytes(settings)
+        _bring_code(settings)
+        python = settings.venv / "bin/python"
+        script = f"""
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONUNBUFFERED=1
+cd {shlex.quote(str(settings.repo))}
+sh /lab/code.sh || exit 2
+exec {shlex.quote(str(python))} -m os_brick.tests.functional.{module} {shlex.join(words)}
+"""
+        code, _ = channel.Channel(settings).run(script, limit_s, channel.to_stdout)
+    finally:
+        if not was_up:
+            qemu.stop(settings)
+    if code == channel.TIMED_OUT:
+        say(f"not done after {limit_s} s: ended")
+    if code == channel.MACHINE_GONE:
+        say(f"the machine ended meanwhile:\n{_console_tail(settings)}")
+    return code
+
+
+def _bring_code(settings: Settings) -> None:
+    """Hand the library as it is now to the guest, whose view of the host may be older.
+
+    The guest keeps it in memory, at the same place: it also loads faster from there.
+    """
+    parcel = settings.share / "code.tar"
+    subprocess.run(
+        ["tar", "-C", str(settings.repo), "-cf", str(parcel), "os_brick"], check=True, timeout=60
+    )
+    place = shlex.quote(str(settings.repo / "os_brick"))
+    (settings.share / "code.sh").write_text(
+        f"mkdir -p {place}\n"
+        f"mountpoint -q {place} || mount -t tmpfs -o size=100m,mode=755 code {place}\n"
+        f"find {place} -mindepth 1 -delete\n"
+        f"tar -C {shlex.quote(str(settings.repo))} -xf /lab/code.tar\n"
+    )
+
+
+def _console_tail(settings: Settings) -> str:
+    text = ""
+    for name in ("console.log", "qemu.log"):
+        path = settings.machine / name
+        if path.exists():
+            text += path.read_text(errors="replace")[-3000:]
+    return text
+
+
+COMMANDS: dict[str, Callable[[Settings, list[str]], int]] = {
+    "up": up,
+    "down": down,
+    "exec": execute,
+    "test": test,
+    "demo": demo,
+    "list": list_names,
+}
