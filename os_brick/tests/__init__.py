@@ -1,1 +1,0 @@
-"""Tests of the library: ``unit`` anywhere, ``functional`` on a real kernel."""

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of protocols, platforms and operating systems, as services write them."""
+
+import re
+
+DEVICE_SCAN_ATTEMPTS_DEFAULT = 3
+
+# Time-stamped complaints that multipath-tools mix into their output.
+MULTIPATH_ERROR_REGEX = re.compile(r"\w{3} \d+ \d\d:\d\d:\d\d \|.*$")
+# A line of a path in ``multipath -ll``: contains an H:C:T:L address.
+MULTIPATH_PATH_CHECK_REGEX = re.compile(r"\s+\d+:\d+:\d+:\d+\s+")
+
+PLATFORM_ALL = "ALL"
+PLATFORM_x86 = "X86"
+PLATFORM_S390 = "S390"
+PLATFORM_PPC64 = "PPC64"
+
+OS_TYPE_ALL = "ALL"
+OS_TYPE_LINUX = "LINUX"
+
+# What platform.machine() says.
+S390X = "s390x"
+S390 = "s390"
+PPC64 = "ppc64"
+PPC64LE = "ppc64le"
+
+ISCSI = "ISCSI"
+ISER = "ISER"
+FIBRE_CHANNEL = "FIBRE_CHANNEL"
+NFS = "NFS"
+SMBFS = "SMBFS"
+GLUSTERFS = "GLUSTERFS"
+LOCAL = "LOCAL"
+HUAWEISDSHYPERVISOR = "HUAWEISDSHYPERVISOR"
+RBD = "RBD"
+SCALEIO = "SCALEIO"
+SCALITY = "SCALITY"
+QUOBYTE = "QUOBYTE"
+VZSTORAGE = "VZSTORAGE"
+VMDK = "VMDK"
+GPFS = "GPFS"
+STORPOOL = "STORPOOL"
+NVME = "NVME"
+NVMEOF = "NVMEOF"
+LIGHTOS = "LIGHTOS"
