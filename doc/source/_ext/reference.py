@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write one page of reference per public module, from the files that are there.
 
 A module that is added, renamed or removed needs no change in the documentation.
