@@ -17,7 +17,8 @@ SECURE_LOG.setLevel(logging.ERROR)
 
 
 def setup(conf: cfg.ConfigOpts, **kwargs: object) -> None:
-    """Tell the library which configuration the service uses. Call it once the configuration is loaded.
+    """Tell the library which configuration the service uses. Call it once the configuration is
+    loaded.
 
     It sets the default of ``[os_brick] lock_path``. Calling it again is harmless.
 

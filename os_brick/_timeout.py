@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one error that derives from oslo.concurrency; reached as ``os_brick.exception.ExecutionTimeout``."""
+"""The one error that derives from oslo.concurrency: ``os_brick.exception.ExecutionTimeout``."""
 
 from oslo_concurrency import processutils
 
@@ -7,7 +7,8 @@ from oslo_concurrency import processutils
 class ExecutionTimeout(processutils.ProcessExecutionError):
     """A program did not end in time and was stopped.
 
-    ``stdout`` is empty, ``stderr`` says which process and how long, ``exit_code`` is None, ``cmd`` is masked.
+    ``stdout`` is empty, ``stderr`` says which process and how long, ``exit_code`` is None, ``cmd``
+    is masked.
     """
 
 

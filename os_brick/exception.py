@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error of the library.
 
-An error crosses from the privileged daemon to the service as the name of its class and its positional arguments.
-So each class here can be rebuilt, with its whole text, from ``args``.
+An error crosses from the privileged daemon to the service as the name of its class and its
+positional arguments. So each class here can be rebuilt, with its whole text, from ``args``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ LOG = logging.getLogger(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    # ExecutionTimeout derives from oslo.concurrency's class, and that module compiles some 400 regular expressions
-    # when it is loaded: most of the time that importing this library would take.
+    # ExecutionTimeout derives from oslo.concurrency's class, and that module compiles some 400
+    # regular expressions when it is loaded: most of the time that importing this library would
+    # take.
     if name == "ExecutionTimeout":
         from os_brick._timeout import ExecutionTimeout
 
@@ -31,19 +32,22 @@ def __getattr__(name: str) -> Any:
 
 
 class BrickException(Exception):
-    """Base of the errors. A subclass states a %-template as ``message`` and is raised with the template's keywords.
+    """Base of the errors. A subclass states a %-template as ``message`` and is raised with the
+    template's keywords.
 
-    ``BrickException("text")`` takes a ready text instead of the template. The keyword ``reason`` is appended to a
-    template that does not name it: what was seen, and what to try next. No secret belongs in any of them.
+    ``BrickException("text")`` takes a ready text instead of the template. The keyword ``reason`` is
+    appended to a template that does not name it: what was seen, and what to try next. No secret
+    belongs in any of them.
 
     :ivar msg: the text.
     :ivar kwargs: the keywords, with ``code`` added.
-    :ivar timeline: what the failed public call did and how long each step took, where known, else None.
+    :ivar timeline: what the failed public call did and how long each step took, where known, else
+        None.
     """
 
     message: ClassVar[str] = _("An unknown exception occurred.")
     code: ClassVar[int] = 500
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {}  # noqa: RUF012 - each instance gets its own
     safe: ClassVar[bool] = False
     timeline: Any = None
 
@@ -59,10 +63,12 @@ class BrickException(Exception):
         try:
             text = template % self.kwargs
         except Exception:
-            # A wrong keyword must not hide the failure that is being reported. The names are enough to find the
-            # mistake; the values are not logged, they were not meant for this text.
+            # A wrong keyword must not hide the failure that is being reported. The names are enough
+            # to find the mistake; the values are not logged, they were not meant for this text.
             LOG.exception(
-                "Exception in string format operation: %r does not fit keywords %s", template, sorted(self.kwargs)
+                "Exception in string format operation: %r does not fit keywords %s",
+                template,
+                sorted(self.kwargs),
             )
             text = template
         reason = self.kwargs.get("reason")
@@ -176,7 +182,29 @@ class HostChannelsTargetsNotFound(BrickException):
 
 
 class MultipathdPathsNotRemoved(BrickException):
-    message = _("The following devices %(devices)s are still not removed from multipathd monitoring")
+    message = _(
+        "The following devices %(devices)s are still not removed from multipathd monitoring"
+    )
+
+
+class DeviceInUse(BrickException):
+    """A detach without force found the volume in use; nothing was changed."""
+
+    message = _(
+        "%(device)s is in use: %(users)s. Nothing was removed; end the use and detach again."
+    )
+
+
+class DeadlineExceeded(BrickException):
+    """A public call did not end in time, see option ``call_timeout``."""
+
+    message = _("No end within %(seconds)s seconds: %(what)s.")
+
+
+class WrongVolume(VolumeDeviceNotFound):
+    """What was found at the volume's address is not one volume, or not the one asked for."""
+
+    message = _("Volume device not found at %(device)s.")
 
 
 class ExceptionChainer(BrickException):
@@ -190,8 +218,9 @@ class ExceptionChainer(BrickException):
         if errors:
             raise errors
 
-    False while it holds nothing. Its text names each error as ``Chained Exception #<n>`` with its traceback; its
-    ``__cause__`` is the first one. ``context()`` may be used nested and by several threads at once.
+    False while it holds nothing. Its text names each error as ``Chained Exception #<n>`` with its
+    traceback; its ``__cause__`` is the first one. ``context()`` may be used nested and by several
+    threads at once.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -202,8 +231,8 @@ class ExceptionChainer(BrickException):
         self._chained: list[tuple[Any, Any, Any]] = []
 
     @property
-    def args(self) -> tuple[Any, ...]:  # type: ignore[override]
-        """What rebuilds this chainer elsewhere: the texts of all errors. Exceptions do not cross processes whole."""
+    def args(self) -> tuple[Any, ...]:
+        """What rebuilds this chainer in another process: the texts of all errors."""
         return (self._all_texts(),)
 
     @args.setter
@@ -229,7 +258,10 @@ class ExceptionChainer(BrickException):
         return bool(self._texts or self._chained)
 
     def add_exception(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        """Store an error, as ``sys.exc_info()`` gives it. Anything is accepted as value and traceback."""
+        """Store an error, as ``sys.exc_info()`` gives it.
+
+        Anything is accepted as value and traceback.
+        """
         if exc_val is self:  # Raised inside one of its own contexts.
             return
         self._chained.append((exc_type, exc_val, exc_tb))
@@ -243,8 +275,9 @@ class ExceptionChainer(BrickException):
     def context(self, catch_exception: bool, msg: str = "", *msg_args: Any) -> _ChainContext:
         """A context manager that stores an exception raised inside.
 
-        :param catch_exception: whether the exception ends here. Otherwise it goes on to the caller. Requests to
-            stop (KeyboardInterrupt, SystemExit, GeneratorExit) are stored and always go on.
+        :param catch_exception: whether the exception ends here. Otherwise it goes on to the caller.
+            Requests to stop (KeyboardInterrupt, SystemExit, GeneratorExit) are stored and always go
+            on.
         :param msg: logged at WARNING with ``msg_args`` if there was an exception.
         """
         return _ChainContext(self, catch_exception, msg, msg_args)
@@ -253,18 +286,22 @@ class ExceptionChainer(BrickException):
         return self
 
     def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> bool:
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
         """The chainer itself as context manager stores the exception and lets it go on."""
-        if exc_type is not None:
+        if exc_type is not None and not self.holds(exc_val):
             self.add_exception(exc_type, exc_val, exc_tb)
-        return False
 
 
 class _ChainContext:
-    """The settings of one ``with`` block: on an object of its own, so that blocks cannot disturb each other."""
+    """The settings of one ``with`` block, on an object of its own: blocks do not disturb others."""
 
-    def __init__(self, chainer: ExceptionChainer, catch: bool, msg: str, msg_args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, chainer: ExceptionChainer, catch: bool, msg: str, msg_args: tuple[Any, ...]
+    ) -> None:
         self._chainer = chainer
         self._catch = catch
         self._msg = msg
@@ -274,7 +311,10 @@ class _ChainContext:
         return self._chainer
 
     def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
     ) -> bool:
         if exc_type is None:
             return False

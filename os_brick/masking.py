@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep secrets out of logs, errors and results.
 
-Values are masked *before* they become text: a secret is recognised by the name it goes by (a key of a dictionary, a
-setting of iscsiadm, an option of a command), so what it consists of does not matter. :func:`mask_text` is the last
-resort for text that others wrote; where names leave doubt about the end of a value it masks the rest of the line.
+Values are masked *before* they become text: a secret is recognised by the name it goes by (a key of
+a dictionary, a setting of iscsiadm, an option of a command), so what it consists of does not
+matter. :func:`mask_text` is the last resort for text that others wrote; where names leave doubt
+about the end of a value it masks the rest of the line.
 """
 
 import dataclasses
@@ -13,13 +14,13 @@ from typing import Any
 
 MASK = "***"
 
-# User names count: a CHAP name is half of the credential. ``auth_method``, ``auth_enabled`` and ``secret_type`` say how,
-# not what.
-_SECRET = (
-    r"(?:passw|passphrase|pswd|(?<![a-z])pass(?![a-z])|secret(?!_type\b)|token|keyring|credential|authorization"
-    r"|user_?name|(?<![a-z])auth_(?!method\b|enabled\b)|key(?![\w.\-]))"
+# User names count: a CHAP name is half of the credential. ``auth_method``, ``auth_enabled`` and
+# ``secret_type`` say how, not what.
+_WORDS = (
+    r"(?:passw|passphrase|pswd|(?<![a-z])pass(?![a-z])|secret(?!_type\b)|token|keyring|credential"
+    r"|authorization|user_?name|(?<![a-z])auth_(?!method\b|enabled\b)|key(?![\w.\-]))"
 )
-_SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
+_SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 
 # A replacement of a shorter value would make a text unreadable without hiding anything.
 _SHORTEST_LITERAL = 4
@@ -29,7 +30,7 @@ _DEPTH = 16
 
 
 def is_secret_name(name: object) -> bool:
-    """Whether what goes by this name (``"auth_password"``, ``"node.session.auth.password"``) is a secret."""
+    """Whether what goes by this name is a secret: ``"node.session.auth.password"`` for one."""
     return isinstance(name, (str, bytes)) and bool(_SECRET_NAME.search(_text(name)))
 
 
@@ -37,19 +38,21 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode(errors="replace")
 
 
-# --- commands -----------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 _NAME_OPTIONS = ("-n", "--name")
 _VALUE_OPTIONS = ("-v", "--value")
-# nvme-cli: -S is --dhchap-secret, -C is --dhchap-ctrl-secret. Other tools use these letters for other things.
+# nvme-cli: -S is --dhchap-secret, -C is --dhchap-ctrl-secret. Other tools use these letters for
+# other things.
 _NVME_OPTIONS = ("-S", "-C")
 
 
 def mask_command(cmd: Sequence[object]) -> tuple[str, ...]:
     """The words of a command with its secrets replaced by ``***``.
 
-    Known are settings of iscsiadm (``-n node.session.auth.password -v SECRET``, several pairs in one call too), options
-    (``--password SECRET``, ``--password=SECRET``), assignments (``-o user=x,password=SECRET``) and nvme-cli's keys.
+    Known are settings of iscsiadm (``-n node.session.auth.password -v SECRET``, several pairs in
+    one call too), options (``--password SECRET``, ``--password=SECRET``), assignments (``-o
+    user=x,password=SECRET``) and nvme-cli's keys.
     """
     return tuple(word for word, _secret in _split_command(cmd))
 
@@ -103,7 +106,10 @@ def _takes_secret(previous: str, name_is_secret: bool, is_nvme: bool) -> bool:
 
 
 def _mask_assignment(word: str) -> tuple[str, str]:
-    """``a=b,password=SECRET`` → the word with everything after ``password=`` masked, for a comma may be part of it."""
+    """``a=b,password=SECRET``: everything after ``password=`` is masked.
+
+    A comma may be part of the secret.
+    """
     start = 0
     while (equals := word.find("=", start)) >= 0:
         name = re.split(r"[,;&?\s]", word[start:equals])[-1]
@@ -113,7 +119,7 @@ def _mask_assignment(word: str) -> tuple[str, str]:
     return mask_text(word), ""
 
 
-# --- structures ---------------------------------------------------------------------------------------------------
+# --- structures -----------------------------------------------------------------------------------
 
 
 class _Shown:
@@ -131,8 +137,9 @@ class _Shown:
 def masked(value: Any) -> Any:
     """A copy of a structure, for showing: values of secret names are ``***``, text is masked.
 
-    Dictionaries, lists, tuples, sets and dataclasses are looked into; any other object is replaced by one whose ``repr``
-    is its masked ``repr``. None stays, so that "no password" can be told from "a password".
+    Dictionaries, lists, tuples, sets and dataclasses are looked into; any other object is replaced
+    by one whose ``repr`` is its masked ``repr``. None stays, so that "no password" can be told from
+    "a password".
     """
     return _masked(value, _DEPTH)
 
@@ -149,30 +156,31 @@ def _masked(value: Any, depth: int) -> Any:
         return mask_text(str(value))
     if isinstance(value, (bytes, bytearray)):
         return mask_text(bytes(value).decode(errors="replace")).encode()
-    if depth == 0:
-        return _Shown("...")
+    return _masked_container(value, depth - 1) if depth else _Shown("...")
+
+
+def _masked_container(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping):
         return {
-            key: MASK if is_secret_name(key) and item is not None else _masked(item, depth - 1)
+            key: MASK if is_secret_name(key) and item is not None else _masked(item, depth)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return _masked_sequence(value, depth)
+        words = _masked_words(value) or [_masked(item, depth) for item in value]
+        return tuple(words) if isinstance(value, tuple) else words
     if isinstance(value, (set, frozenset)):
-        return _Shown("{" + ", ".join(repr(_masked(item, depth - 1)) for item in value) + "}")
+        return _Shown("{" + ", ".join(repr(_masked(item, depth)) for item in value) + "}")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _masked_dataclass(value, depth)
     return _Shown(mask_text(_repr(value)))
 
 
-def _masked_sequence(value: list[Any] | tuple[Any, ...], depth: int) -> Any:
-    """A list or tuple; one that reads as a command is masked as a command."""
-    if any(isinstance(word, str) and word.startswith("-") for word in value):
-        if all(isinstance(word, (str, bytes, int, float)) for word in value):
-            words = mask_command(value)
-            return words if isinstance(value, tuple) else list(words)
-    items = [_masked(item, depth - 1) for item in value]
-    return tuple(items) if isinstance(value, tuple) else items
+def _masked_words(value: Sequence[Any]) -> list[str]:
+    """What reads as a command, masked as one; empty if it does not."""
+    is_command = all(isinstance(word, (str, int, float)) for word in value) and any(
+        isinstance(word, str) and word.startswith("-") for word in value
+    )
+    return list(mask_command(value)) if is_command else []
 
 
 def _masked_dataclass(value: Any, depth: int) -> _Shown:
@@ -181,19 +189,22 @@ def _masked_dataclass(value: Any, depth: int) -> _Shown:
         if field.repr:
             item = getattr(value, field.name, None)
             secret = is_secret_name(field.name) and item is not None
-            shown.append(f"{field.name}={MASK if secret else repr(_masked(item, depth - 1))}")
+            shown.append(f"{field.name}={MASK if secret else repr(_masked(item, depth))}")
     return _Shown(f"{type(value).__name__}({', '.join(shown)})")
 
 
 def _repr(value: object) -> str:
     try:
         return repr(value)
-    except Exception as exc:  # A broken __repr__ of a caller's object must not fail the call that is being logged.
+    except Exception as exc:  # noqa: BLE001 - a caller's broken object must not fail the call
         return f"<{type(value).__name__}: no repr, {type(exc).__name__}>"
 
 
 def secrets_in(value: Any) -> frozenset[str]:
-    """The texts that go by a secret name anywhere in a structure, to be looked for in texts about it."""
+    """The texts that go by a secret name anywhere in a structure.
+
+    They are what to look for in texts about it.
+    """
     found: set[str] = set()
     _collect(value, False, _DEPTH, found)
     return frozenset(found)
@@ -211,10 +222,10 @@ def _collect(value: Any, secret: bool, depth: int, found: set[str]) -> None:
             _collect(item, secret, depth - 1, found)
 
 
-# --- text ---------------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 # Bounded, so that a long run of letters costs linear time.
-_NAME = rf"[\w.\-]{{0,64}}{_SECRET}[\w.\-]{{0,64}}"
+_NAME = rf"[\w.\-]{{0,64}}{_WORDS}[\w.\-]{{0,64}}"
 _QUOTED = r"""[bu]?(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
 
 _PATTERNS = tuple(
@@ -223,9 +234,15 @@ _PATTERNS = tuple(
         # 'password': 'x', as repr() and JSON write it
         (rf"""((['"]){_NAME}\2\s*:\s*){_QUOTED}""", rf"\1'{MASK}'"),
         # '-n', 'password', '-v', 'x' and '--password', 'x', as the repr() of a command has it
-        (rf"""((['"]){_NAME}\2\s*,\s*(?:(['"])(?:-v|--value)\3\s*,\s*)?){_QUOTED}""", rf"\1'{MASK}'"),
+        (
+            rf"""((['"]){_NAME}\2\s*,\s*(?:(['"])(?:-v|--value)\3\s*,\s*)?){_QUOTED}""",
+            rf"\1'{MASK}'",
+        ),
         # -n password -v x
-        (rf"""((?:-n|--name)[\s=]+['"]?{_NAME}['"]?\s+(?:-v|--value)[\s=]*)(?!\*\*\*)[^\n]+""", rf"\1{MASK}"),
+        (
+            rf"""((?:-n|--name)[\s=]+['"]?{_NAME}['"]?\s+(?:-v|--value)[\s=]*)(?!\*\*\*)[^\n]+""",
+            rf"\1{MASK}",
+        ),
         # --password x
         (rf"(--{_NAME}\s+)(?!\*\*\*)[^\s=][^\n]*", rf"\1{MASK}"),
         # password = x, password: x
@@ -240,8 +257,8 @@ def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
     """A text with its secrets replaced by ``***``.
 
     :param text: output of a program, an error message, the text of an object.
-    :param secrets: values known to be secret (see :func:`secrets_in`, :func:`secrets_of_command`), replaced wherever
-        they stand if they have four characters or more.
+    :param secrets: values known to be secret (see :func:`secrets_in`, :func:`secrets_of_command`),
+        replaced wherever they stand if they have four characters or more.
     """
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_LITERAL:

@@ -14,10 +14,10 @@ GROUP = "os_brick"
 _OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
         "lock_path",
-        default=None,  # Set from [oslo_concurrency] lock_path by os_brick.setup().
-        help="Directory for the file locks of this library. Services that share a host (compute, volume, "
-        "backup, image) must all use the same directory and be able to read and write it. Defaults to "
-        "[oslo_concurrency] lock_path of the service.",
+        default=None,  # os_brick.setup() makes it [oslo_concurrency] lock_path.
+        help="Directory for the file locks of this library. Services that share a host (compute, "
+        "volume, backup, image) must all use the same directory and be able to read and write it. "
+        "Defaults to [oslo_concurrency] lock_path of the service.",
     ),
     cfg.IntOpt(
         "wait_mpath_device_attempts",
@@ -29,21 +29,21 @@ _OPTS: list[cfg.Opt] = [
         "wait_mpath_device_interval",
         default=1,
         min=1,
-        help="Seconds between the attempts to wait for a multipath device to become ready for I/O.",
+        help="Seconds between the attempts to wait for a multipath device to become ready.",
     ),
     cfg.IntOpt(
         "call_timeout",
         default=600,
         min=1,
-        help="Seconds after which one connect, disconnect or extend call gives up. Every log-in, wait, flush "
-        "and removal happens within it.",
+        help="Seconds after which one connect, disconnect or extend call gives up. Every log-in, "
+        "wait, flush and removal happens within it.",
     ),
     cfg.IntOpt(
         "flush_timeout",
         default=300,
         min=1,
-        help="Seconds that writing out the data of one device may take when a volume is disconnected. Within "
-        "call_timeout.",
+        help="Seconds that writing out the data of one device may take when a volume is "
+        "disconnected. Within call_timeout.",
     ),
 ]
 
@@ -63,8 +63,9 @@ def set_defaults(conf: cfg.ConfigOpts = cfg.CONF) -> None:
 
     Calling it again is harmless; a value that the operator configured stays.
 
-    :param conf: the service's configuration, already loaded. The locks look at ``oslo_config.cfg.CONF``; where
-        ``conf`` is another object, the resulting path becomes the default there too.
+    :param conf: the service's configuration, already loaded. The locks look at
+        ``oslo_config.cfg.CONF``; where ``conf`` is another object, the resulting path becomes the
+        default there too.
     """
     # Imported here: only services that take locks need it, and they have it loaded.
     from oslo_concurrency import lockutils
@@ -78,15 +79,16 @@ def set_defaults(conf: cfg.ConfigOpts = cfg.CONF) -> None:
 @functools.lru_cache(maxsize=16)  # A warning for each lock taken would drown the log.
 def _warn_setup_was_not_called(path: str) -> None:
     LOG.warning(
-        "Service needs to call os_brick.setup() before connecting volumes, if it doesn't it will break on the "
-        "next release"
+        "Service needs to call os_brick.setup() before connecting volumes, if it doesn't it will "
+        "break on the next release"
     )
 
 
 def get_lock_path() -> str:
     """Directory of the library's lock files, as configured at the time of the call.
 
-    ``[os_brick] lock_path``, else (with a warning, once per process and path) ``[oslo_concurrency] lock_path``.
+    ``[os_brick] lock_path``, else (with a warning, once per process and path) ``[oslo_concurrency]
+    lock_path``.
 
     :raises oslo_config.cfg.RequiredOptError: neither is set.
     """

@@ -21,7 +21,7 @@ class VersionInfo:
             return "0.0.0"
 
     def release_string(self) -> str:
-        """The same as :meth:`version_string`: development and release versions are written alike."""
+        """The same as :meth:`version_string`: there is one way of writing it."""
         return self.version_string()
 
     def __str__(self) -> str:
