@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the guest does before its first command: mounts, users, the daemons' folders."""
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ def boot_script(kernel: pathlib.Path, release: str, repo: pathlib.Path) -> str:
     modules = kernel / "lib/modules" / release
     return f"""
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mkdir -p /dev/pts /dev/shm /sys/kernel/config
+mkdir -p /dev/pts /dev/shm
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=755 run /run
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tracefs tracefs /sys/kernel/tracing
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/lock/iscsi /run/multipath /run/udev /lib/modules/{release}
 mount --bind {shlex.quote(str(modules))} /lib/modules/{release}
 echo lab >/proc/sys/kernel/hostname

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands for the machine: orders go over a serial line, output comes back by files.
 
 A job is a folder ``jobs/N`` in the folder that host and guest share: ``run`` (the script),
@@ -99,7 +100,8 @@ class Channel:
                     wire.connect(path.name)
                 wire.sendall(line.encode() + b"\n")
             except OSError as error:
-                raise LabError(f"the machine takes no orders ({error}): 'tools/lab down', then 'up'")
+                advice = "'tools/lab down', then 'up'"
+                raise LabError(f"the machine takes no orders ({error}): {advice}") from error
 
 
 def script_of(words: list[str]) -> str:

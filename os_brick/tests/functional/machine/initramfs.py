@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The first root file system of the machine: busybox, a few modules and one script.
 
 It mounts the host's root read-only by 9p, lays an overlay of memory over it, and starts the

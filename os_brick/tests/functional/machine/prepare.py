@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a fresh Debian or Ubuntu ready for the lab: packages, a kernel, a Python environment."""
 
 from __future__ import annotations
@@ -184,8 +185,8 @@ def _imports(python: pathlib.Path) -> bool:
 
 def _has_venv() -> bool:
     try:
-        import ensurepip  # noqa: F401, PLC0415 - Debian takes it out into a package
-        import venv  # noqa: F401, PLC0415
+        import ensurepip  # noqa: F401 - Debian takes it out into a package
+        import venv  # noqa: F401
     except ImportError:
         return False
     return True

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The QEMU process: its command line, its start, its end, and whether KVM works here."""
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ def accelerator(settings: Settings, kernel: pathlib.Path, initramfs: pathlib.Pat
     command += ["-append", f"{KERNEL_ARGUMENTS} lab.probe"]
     log.write_text("")
     limit = ["timeout", "-k", "2", str(PROBE_LIMIT_S)]
-    subprocess.run(
-        [*limit, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
+    subprocess.run([*limit, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     found = "kvm" if "lab-probe-ok" in log.read_text(errors="replace") else "tcg"
     answer.write_text(found + "\n")
     return found

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few things the lab asks of the kernel: modules, files, and waiting for what they show."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+class NotSeen(AssertionError):
+    """Something did not happen within its limit."""
+
+
+def load(*modules: str) -> None:
+    """Load kernel modules."""
+    run("modprobe", "-a", *modules)
+
+
+def run(*command: str, limit_s: float = 60, check: bool = True, stdin: str = "") -> str:
+    """Run one program of the lab's own (not the library's); return what it printed.
+
+    :raises AssertionError: its exit code was not 0 and ``check`` is set, or its time was over.
+    """
+    try:
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotSeen(f"{' '.join(command)} did not end within {limit_s} s") from error
+    if check and done.returncode:
+        text = (done.stdout + done.stderr).strip()
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}: {text}")
+    return done.stdout + done.stderr
+
+
+def write(path: str | pathlib.Path, text: str) -> None:
+    """Write one value to a file of sysfs, configfs or tracefs in one write call.
+
+    Buffered files hide the first error and ``open`` in append mode seeks, which tracefs refuses.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
+def read(path: str | pathlib.Path, default: str = "") -> str:
+    """Return a small file's text without the spaces around it, ``default`` if it is not there."""
+    try:
+        return pathlib.Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return default
+
+
+def names(folder: str | pathlib.Path) -> list[str]:
+    """Return what is in a folder, sorted; nothing if there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def wait_for(probe: Callable[[], _T], what: str, limit_s: float = 60) -> _T:
+    """Return the first true answer of ``probe``.
+
+    :raises NotSeen: there was none within ``limit_s`` seconds; the text is ``what``.
+    """
+    end = time.monotonic() + limit_s
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise NotSeen(f"not seen within {limit_s} s: {what}")
+        time.sleep(0.02)

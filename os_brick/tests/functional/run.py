@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run scenarios in the machine: one process that has loaded the library, a fork for each.
+
+Prints a line when a scenario begins and one when it ends, and ``N passed, N failed`` last.
+Exit codes: 0 all passed, 1 some failed, 75 the machine could not be cleaned (the host side
+boots a new one and goes on with the rest).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from . import scenarios
+from .guest import daemons, host_state, kernel, lab, reset
+
+SPOILED = 75
+LOGS = pathlib.Path("/run/lab-logs")
+SUMMARY = lab.RESULTS / "summary.json"
+_GROUP = pathlib.Path("/sys/fs/cgroup/scenario")
+
+
+@dataclasses.dataclass
+class Summary:
+    """How far a run has come; kept in a file, so that a new machine can go on with it."""
+
+    passed: list[str] = dataclasses.field(default_factory=list)
+    failed: list[str] = dataclasses.field(default_factory=list)
+    running: str = ""
+    remaining: list[str] = dataclasses.field(default_factory=list)
+
+    def save(self) -> None:
+        """Put it into its file."""
+        partial = SUMMARY.with_suffix(".new")
+        partial.write_text(json.dumps(dataclasses.asdict(self)))
+        partial.replace(SUMMARY)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="tools/lab test")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--list", action="store_true", help="name the scenarios, run none")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    chosen = parser.parse_args(list(arguments))
+    began = time.monotonic()
+    found = scenarios.load_all()
+    if chosen.list:
+        for each in scenarios.choose(found, chosen.names):
+            print(f"{each.name:42} {each.title} ({', '.join(sorted(each.groups))})")
+        return 0
+    try:
+        todo = scenarios.choose(found, chosen.names)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    lab.RESULTS.mkdir(parents=True, exist_ok=True)
+    summary = _resumed() if chosen.resume else Summary()
+    if chosen.resume:
+        todo = [each for each in todo if each.name in summary.remaining]
+    print(f"{len(todo)} scenarios; loaded in {time.monotonic() - began:.1f} s", flush=True)
+    return _run_all(todo, summary)
+
+
+def _resumed() -> Summary:
+    summary = Summary(**json.loads(SUMMARY.read_text()))
+    if summary.running:
+        # The machine died or hung with it.
+        summary.failed.append(summary.running)
+        summary.running = ""
+    return summary
+
+
+def _run_all(todo: list[scenarios.Scenario], summary: Summary) -> int:
+    LOGS.mkdir(exist_ok=True)
+    reset.everything()
+    normal = host_state.look(ask_multipathd=False)
+    total = len(todo) + len(summary.passed) + len(summary.failed)
+    for number, each in enumerate(todo):
+        place = total - len(todo) + number + 1
+        print(f"[{place:2}/{total}] {each.name}: {each.title}", flush=True)
+        summary.running = each.name
+        summary.remaining = [later.name for later in todo[number + 1 :]]
+        summary.save()
+        passed = _run_one(each)
+        (summary.passed if passed else summary.failed).append(each.name)
+        summary.running = ""
+        summary.save()
+        if not _cleaned(normal, passed):
+            return SPOILED
+    for name in summary.failed:
+        print(f"failed: {name}")
+    print(f"{len(summary.passed)} passed, {len(summary.failed)} failed", flush=True)
+    return 1 if summary.failed else 0
+
+
+def _run_one(each: scenarios.Scenario) -> bool:
+    """Run one scenario in a process of its own, within its limit."""
+    began = time.monotonic()
+    _prepare_daemons(each)
+    ready, tell = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ready)
+        _in_child(each, tell)
+    os.close(tell)
+    outcome = _outcome(ready, began + each.limit_s)
+    taken = time.monotonic() - began
+    _end_group()
+    times = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.get("times", []))
+    if not outcome.get("failure"):
+        print(f"        ok {taken:.1f} s  {times}", flush=True)
+        return True
+    failure = outcome["failure"]
+    if outcome.get("hung"):
+        failure = f"not done within {each.limit_s:.0f} s\n{host_state.report()}"
+    print(f"        FAILED after {taken:.1f} s  {times}\n{_indented(failure)}", flush=True)
+    _show_log(each.name)
+    return False
+
+
+def _prepare_daemons(each: scenarios.Scenario) -> None:
+    daemons.Iscsid().start()
+    multipathd = daemons.Multipathd()
+    if each.multipath is None:
+        multipathd.stop()
+    else:
+        multipathd.start(each.multipath)
+    multipathd.forget()
+
+
+def _in_child(each: scenarios.Scenario, tell: int) -> None:
+    """Run the scenario's body, then look for leftovers; never returns."""
+    outcome: dict[str, Any] = {}
+    world = None
+    try:
+        _GROUP.mkdir(exist_ok=True)
+        kernel.write(_GROUP / "cgroup.procs", str(os.getpid()))
+        from .guest import service
+
+        service.log_to(LOGS / f"{each.name}.log")
+        service.set_up(**each.options)
+        service.as_root()
+        world = lab.Lab(each.name)
+        each.body(world)
+        world.heal()
+        world.expect_clean()
+    except BaseException as error:  # noqa: BLE001 - every failure is the result
+        outcome["failure"] = _explained(error)
+    if world is not None:
+        outcome["times"] = world.times
+    with open(tell, "w") as pipe:
+        json.dump(outcome, pipe)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _explained(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    timeline = getattr(error, "timeline", None)
+    if timeline is not None:
+        text += f"timeline: {timeline}\n"
+    return text + host_state.report()
+
+
+def _outcome(ready: int, end: float) -> dict[str, Any]:
+    """Return what the child tells, or that it hung or died."""
+    os.set_blocking(ready, False)
+    said = b""
+    with open(ready, "rb", buffering=0) as pipe:
+        while True:
+            piece = pipe.read()
+            if piece:
+                said += piece
+            elif piece == b"":
+                break
+            elif time.monotonic() > end:
+                return {"failure": "hung", "hung": True}
+            else:
+                time.sleep(0.05)
+    if not said:
+        return {"failure": "the scenario's process died"}
+    outcome: dict[str, Any] = json.loads(said)
+    return outcome
+
+
+def _end_group() -> None:
+    """Kill every process that the scenario left, whoever is its parent now."""
+    if _GROUP.exists():
+        kernel.write(_GROUP / "cgroup.kill", "1")
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return
+
+
+def _cleaned(normal: host_state.HostState, passed: bool) -> bool:
+    """Bring the machine back to normal; False if it cannot be."""
+    reset.everything()
+    try:
+        kernel.wait_for(
+            lambda: not host_state.look(ask_multipathd=False).more_than(normal), "clean", 60
+        )
+    except kernel.NotSeen:
+        rest = host_state.look(ask_multipathd=False).more_than(normal)
+        print("        the machine cannot be cleaned: " + "; ".join(rest), flush=True)
+        return False
+    if not passed:
+        print("        cleaned up by force; going on", flush=True)
+    return True
+
+
+def _show_log(name: str) -> None:
+    log = LOGS / f"{name}.log"
+    if not log.exists():
+        return
+    text = log.read_text(errors="replace")
+    (lab.RESULTS / log.name).write_text(text)
+    print(_indented("log, its end (whole: results/" + log.name + "):"))
+    print(_indented("\n".join(text.splitlines()[-60:])), flush=True)
+
+
+def _indented(text: str) -> str:
+    return "\n".join("        | " + line for line in text.splitlines())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
