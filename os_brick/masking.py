@@ -8,6 +8,7 @@ about the end of a value it masks the rest of the line.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -224,33 +225,37 @@ def _collect(value: Any, secret: bool, depth: int, found: set[str]) -> None:
 
 # --- text -----------------------------------------------------------------------------------------
 
-# Bounded, so that a long run of letters costs linear time.
-_NAME = rf"[\w.\-]{{0,64}}{_WORDS}[\w.\-]{{0,64}}"
+# What follows a word of a secret's name is bounded, what precedes it is not looked at: so that a
+# long run of letters costs linear time.
+_NAME_END = rf"{_WORDS}[\w.\-]{{0,64}}"
+_NAME = rf"[\w.\-]{{0,64}}{_NAME_END}"
 _QUOTED = r"""[bu]?(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
+_NOT_MASKED = r"""(?!['"]?\*\*\*['"]?(?:[\s,;)}\]]|$))"""
+_REST_OF_LINE = _NOT_MASKED + r"[^\s][^\n]*"
 
-_PATTERNS = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
-    for pattern, replacement in (
-        # 'password': 'x', as repr() and JSON write it
-        (rf"""((['"]){_NAME}\2\s*:\s*){_QUOTED}""", rf"\1'{MASK}'"),
-        # '-n', 'password', '-v', 'x' and '--password', 'x', as the repr() of a command has it
-        (
-            rf"""((['"]){_NAME}\2\s*,\s*(?:(['"])(?:-v|--value)\3\s*,\s*)?){_QUOTED}""",
-            rf"\1'{MASK}'",
-        ),
-        # -n password -v x
-        (
-            rf"""((?:-n|--name)[\s=]+['"]?{_NAME}['"]?\s+(?:-v|--value)[\s=]*)(?!\*\*\*)[^\n]+""",
-            rf"\1{MASK}",
-        ),
-        # --password x
-        (rf"(--{_NAME}\s+)(?!\*\*\*)[^\s=][^\n]*", rf"\1{MASK}"),
-        # password = x, password: x
-        (rf"""({_NAME}[\\'"]*\s*[=:]\s*)(?!'?\*\*\*)[^\s][^\n]*""", rf"\1{MASK}"),
-        # scheme://user:password@host
-        (r"(://)[^/\s@]+@", rf"\1{MASK}@"),
-    )
+_PATTERNS = (
+    # 'password': 'x', as repr() and JSON write it
+    (rf"""({_NAME_END}['"]\s*:\s*){_QUOTED}""", rf"\1'{MASK}'"),
+    # '-n', 'password', '-v', 'x' and '--password', 'x', as the repr() of a command has it
+    (
+        rf"""({_NAME_END}['"]\s*,\s*(?:(['"])(?:-v|--value)\2\s*,\s*)?){_QUOTED}""",
+        rf"\1'{MASK}'",
+    ),
+    # -n password -v x
+    (rf"""((?:-n|--name)[\s=]+{_NAME}\s+(?:-v|--value)[\s=]*){_REST_OF_LINE}""", rf"\1{MASK}"),
+    # --password x
+    (rf"(--{_NAME}\s+){_REST_OF_LINE}", rf"\1{MASK}"),
+    # password = x, password: x
+    (rf"""({_NAME_END}[\\'"]*\s*[=:]\s*){_REST_OF_LINE}""", rf"\1{MASK}"),
+    # scheme://user:password@host
+    (r"(://)[^/\s@]+@", rf"\1{MASK}@"),
 )
+
+
+@functools.cache  # Compiling costs 6 ms, and most processes never need it.
+def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    flags = re.IGNORECASE | re.DOTALL | re.MULTILINE
+    return tuple((re.compile(pattern, flags), replacement) for pattern, replacement in _PATTERNS)
 
 
 def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
@@ -265,6 +270,6 @@ def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
             text = text.replace(secret, MASK)
     if _SECRET_NAME.search(text) is None and "://" not in text:
         return text
-    for pattern, replacement in _PATTERNS:
+    for pattern, replacement in _patterns():
         text = pattern.sub(replacement, text)
     return text
