@@ -233,7 +233,8 @@ class ExceptionChainer(BrickException):
     @property
     def args(self) -> tuple[Any, ...]:
         """What rebuilds this chainer in another process: the texts of all errors."""
-        return (self._all_texts(),)
+        texts = self._all_texts()
+        return (texts,) if texts else (self.msg,)
 
     @args.setter
     def args(self, value: tuple[Any, ...]) -> None:

@@ -6,6 +6,7 @@ That is the path by which the daemon is told which one it serves.
 
 from typing import Any
 
+from oslo_config import cfg
 from oslo_privsep import priv_context
 
 from os_brick import privileged
@@ -35,6 +36,11 @@ class _QuietContext(priv_context.PrivContext):
         return _QuietSection(super().conf, "brick_privsep_hide_output")
 
 
+# A call that hangs keeps one thread of the daemon; oslo.privsep's default, one for each CPU, would
+# let two hung volumes stop every other privileged call of the service. Threads are made only when
+# needed.
+_THREADS = 64
+
 default = priv_context.PrivContext(
     "os_brick.privileged",
     cfg_section=_SECTION,
@@ -51,3 +57,5 @@ brick_privsep_hide_output = _QuietContext(
     capabilities=privileged.capabilities,
     logger_name=_LOGGER,
 )
+
+cfg.CONF.set_default("thread_pool_size", _THREADS, group=_SECTION)

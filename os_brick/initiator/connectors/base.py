@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Base of the connectors of Linux hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from os_brick import exception, executor, initiator, opts, utils
+from os_brick.initiator import host_driver, initiator_connector
+from os_brick.initiator.linux.call import Call, public_call
+from os_brick.initiator.linux.host import Host
+
+LOG = logging.getLogger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LINK_LIMIT_S = 60.0
+
+
+def synchronized(
+    name: str,
+    lock_file_prefix: str = "os-brick-",
+    external: bool = False,
+    lock_path: str | None = None,
+    semaphores: Any = None,
+    delay: float = 0.01,
+    fair: bool = False,
+    blocking: bool = True,
+) -> Callable[[F], F]:
+    """Decorate a function to run under a named lock of oslo.concurrency.
+
+    As ``oslo_concurrency.lockutils.synchronized``, but the directory is looked up at the call:
+    ``lock_path``, else ``[os_brick] lock_path`` (:func:`os_brick.opts.get_lock_path`). For
+    connectors outside this library; those inside have finer locks
+    (:mod:`os_brick.initiator.linux.locking`).
+    """
+
+    def wrap(function: F) -> F:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            from oslo_concurrency import lockutils  # most callers never take such a lock
+
+            path = lock_path or (opts.get_lock_path() if external else None)
+            with lockutils.lock(
+                name,
+                lock_file_prefix,
+                external,
+                path,
+                do_log=True,
+                semaphores=semaphores,
+                delay=delay,
+                fair=fair,
+                blocking=blocking,
+            ):
+                return function(*args, **kwargs)
+
+        return inner  # type: ignore[return-value]
+
+    return wrap
+
+
+class BaseLinuxConnector(initiator_connector.InitiatorConnector):
+    """What the connectors of Linux hosts have in common.
+
+    :param host: the doors to the host, for tests (:class:`~os_brick.initiator.linux.host.Host`).
+    """
+
+    os_type = initiator.OS_TYPE_LINUX
+
+    def __init__(
+        self,
+        root_helper: str | None,
+        driver: Any = None,
+        execute: executor.ExecuteFunction | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        given = kwargs.pop("host", None)
+        self._given_host: Host | None = given if isinstance(given, Host) else None
+        self.use_multipath: bool = bool(kwargs.pop("use_multipath", False))
+        super().__init__(
+            root_helper,
+            driver or host_driver.HostDriver(),
+            execute,
+            kwargs.pop("device_scan_attempts", initiator.DEVICE_SCAN_ATTEMPTS_DEFAULT),
+            *args,
+            **kwargs,
+        )
+
+    def set_execute(self, execute: executor.ExecuteFunction | None) -> None:
+        """Run all further programs, and make all changes of the host, by this function."""
+        super().set_execute(execute)
+        self._host: Host | None = None
+
+    def set_root_helper(self, helper: str | None) -> None:
+        """Hand this root helper on with all further commands."""
+        super().set_root_helper(helper)
+        self._host = None
+
+    @property
+    def host(self) -> Host:
+        """The doors to the host."""
+        if self._host is None:
+            own = self.has_own_execute
+            if self._given_host is None:
+                self._host = Host.of_execute(self._execute, self._root_helper, foreign=own)
+            elif own:
+                self._host = self._given_host.with_execute(self._execute, self._root_helper)
+            else:
+                self._host = self._given_host
+        return self._host
+
+    def _link_root(self, target: str, link_name: str) -> None:
+        """Make or replace a symbolic link as root (for :mod:`os_brick.utils`)."""
+        self.host.changes.link(
+            Call(f"link {link_name}", self.host.clock, _LINK_LIMIT_S), target, link_name
+        )
+
+    def _unlink_root(self, *links: str) -> None:
+        """Remove links as root (for :mod:`os_brick.utils`)."""
+        self.host.changes.unlink(Call(f"unlink {links}", self.host.clock, _LINK_LIMIT_S), *links)
+
+    @contextlib.contextmanager
+    def _public_call(self, operation: str) -> Iterator[Call]:
+        """Give a public call its deadline and tell its timeline at the end."""
+        with public_call(operation, self.host.clock, cfg.CONF.os_brick.call_timeout) as call:
+            yield call
+
+    @staticmethod
+    def get_connector_properties(
+        root_helper: str | None, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the caller's wishes for multipath; whether they can be met is asked at each
+        attach."""
+        return {
+            "multipath": kwargs["multipath"],
+            "enforce_multipath": kwargs["enforce_multipath"],
+        }
+
+    def check_valid_device(self, path: str, run_as_root: bool = True) -> bool:
+        """Tell whether a device can be read: one block, as root, and not from memory."""
+        return utils.check_valid_device(self, path)
+
+    def get_all_available_volumes(
+        self, connection_properties: dict[str, Any] | None = None
+    ) -> list[str]:
+        """Return the path of every entry of the search path; an empty list if it is no
+        directory."""
+        path = self.get_search_path()
+        if not path or not os.path.isdir(path):
+            return []
+        return [os.path.join(path, name) for name in os.listdir(path)]
+
+    def supports_multipath(self) -> bool:
+        """Tell whether the host can make multipath devices of this protocol."""
+        return False
+
+    def check_multipath(self, connection_properties: dict[str, Any]) -> bool:
+        """Tell whether multipath is wanted and the host can do it; warn if it is wanted and cannot.
+
+        :raises BrickException: it is wanted and enforced, and the host cannot do it.
+        """
+        if not self.use_multipath:
+            return False
+        if self.supports_multipath():
+            return True
+        if connection_properties.get("enforce_multipath"):
+            raise exception.BrickException(
+                "Multipathing is enforced but the host doesn't support multipathing."
+            )
+        LOG.warning("Multipathing is requested but the host doesn't support multipathing.")
+        return False

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any block device: its size, its users, and the write-out of its dirty pages."""
+
+from __future__ import annotations
+
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.sysfs import Tree
+
+SECTOR_BYTES = (
+    512  # of sysfs "size", whatever the device's own block size (sysfs-block documentation)
+)
+# kpartx's and multipath's mappings of a map's partitions; `multipath -f` removes them with the map.
+_PARTITION_OF_MAP = "part"
+# In /sys/block/<disk>/stat (Documentation/block/stat.rst): number of write requests completed.
+_WRITES_FIELD = 4
+
+
+def read_size(sysfs: Tree, name: str) -> int | None:
+    """Return a device's size in bytes; None if it is gone."""
+    sectors = sysfs.number("block", name, "size")
+    return None if sectors is None else sectors * SECTOR_BYTES
+
+
+def was_written(sysfs: Tree, name: str) -> bool:
+    """Tell whether a write to a disk was ever completed or failed; True if that cannot be said."""
+    fields = sysfs.text("block", name, "stat").split()
+    return len(fields) <= _WRITES_FIELD or fields[_WRITES_FIELD] != "0"
+
+
+def partitions(sysfs: Tree, name: str) -> list[str]:
+    """Return the kernel names of a disk's partitions."""
+    return [
+        entry
+        for entry in sysfs.names("block", name)
+        if entry.startswith(name) and sysfs.exists("block", name, entry, "partition")
+    ]
+
+
+def is_partition_mapping(sysfs: Tree, name: str) -> bool:
+    """Tell whether a mapping is a partition of a multipath map."""
+    uuid = sysfs.text("block", name, "dm/uuid")
+    return uuid.startswith(_PARTITION_OF_MAP) and "-mpath-" in uuid
+
+
+def read_users(host: Host, name: str) -> list[str]:
+    """Return who has a device in use, as sysfs and the mount table show it; readable for people.
+
+    Mappings, RAID arrays and mounts on the device itself, on its partitions and on mappings of its
+    partitions count. A multipath map on a disk does not: it is part of the volume.
+    """
+    users: list[str] = []
+    for part in (name, *partitions(host.sysfs, name)):
+        where = ("class/block", part)
+        users.extend(_mounts(host, host.sysfs.text(*where, "dev"), part))
+        for holder in host.sysfs.names(*where, "holders"):
+            if host.sysfs.text("block", holder, "dm/uuid").startswith("mpath-"):
+                continue
+            if is_partition_mapping(host.sysfs, holder):
+                users.extend(read_users(host, holder))
+            else:
+                label = host.sysfs.text("block", holder, "dm/name") or holder
+                users.append(f"{part} is held by {holder} ({label})")
+    return users
+
+
+def _mounts(host: Host, number: str, part: str) -> list[str]:
+    """Return the mounts of a device, from the mount table of this process (proc(5), mountinfo)."""
+    found = []
+    for line in host.proc.text("self/mountinfo").splitlines():
+        words = line.split()
+        # Field 3 is the device's number; btrfs has one of its own there, so its source counts too.
+        source = (
+            words[words.index("-") + 2]
+            if "-" in words and len(words) > words.index("-") + 2
+            else ""
+        )
+        if len(words) > 4 and number and (words[2] == number or source == f"/dev/{part}"):
+            found.append(f"{part} is mounted at {words[4]}")
+    return found
+
+
+def sync(host: Host, call: Call, device: str, limit_s: float) -> None:
+    """Write a device's dirty pages to the storage and have it confirmed: fsync(2) on the device.
+
+    By the program of coreutils, in a process of its own: one that hangs can be left behind.
+    (BLKFLSBUF, what ``blockdev --flushbufs`` does, reports no error of the write-out.)
+
+    :param device: path of the node.
+    :param limit_s: seconds after which the write-out counts as failed.
+    :raises ProcessExecutionError: the data is not known to be on the storage; ``ExecutionTimeout``
+        if it did not end in time.
+    """
+    host.programs.run(call, "sync", device, limit_s=limit_s).check()

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few ways to change SCSI devices and links as root, behind one interface.
+
+:class:`PrivilegedChanges` calls the library's own privileged verbs and starts no program. Where a
+service supplies its own ``execute`` (sudo, nsenter, a container), every change has to go through
+that: :class:`ProgramChanges` does the same by programs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from oslo_concurrency import processutils
+
+from os_brick.initiator.linux import identity, scsi
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.identity import Identity
+from os_brick.initiator.linux.programs import Programs
+from os_brick.initiator.linux.scsi import Disk
+from os_brick.initiator.linux.sysfs import Tree
+from os_brick.privileged import rootwrap
+from os_brick.privileged import scsi as privileged_scsi
+
+#: What a change may raise: the kernel's answer, or a program's.
+FAILURES = (OSError, processutils.ProcessExecutionError)
+
+_WRITE_LIMIT_S = 120.0
+_INQUIRY_LIMIT_S = 15.0
+
+
+class Changes(Protocol):
+    """Changes of the host. All raise one of :data:`FAILURES`; ``TimeoutError`` when it goes on
+    without us."""
+
+    def scan(self, call: Call, host: int, channel: str, target: str, lun: int) -> None:
+        """Have a SCSI host look for one LUN; ``-`` stands for any channel or target."""
+
+    def delete(self, call: Call, disk: Disk) -> None:
+        """Remove this very disk; nothing happens if it is gone."""
+
+    def rescan(self, call: Call, disk: Disk) -> None:
+        """Have the kernel read size and identity pages of this very disk again."""
+
+    def set_offline(self, call: Call, disk: Disk) -> None:
+        """Have this very disk fail all its requests at once."""
+
+    def inquire(self, call: Call, disk: Disk) -> Identity | None:
+        """Ask the disk itself who it is; None if there is no such LUN on the target any more."""
+
+    def is_claimed(self, call: Call, name: str) -> bool:
+        """Tell whether somebody holds a block device exclusively."""
+
+    def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
+        """Return startup and scan mode of an iSCSI node record; empty: no record; None: cannot be
+        said."""
+
+    def link(self, call: Call, target: str, link_name: str) -> None:
+        """Make a symbolic link, in place of whatever has its name."""
+
+    def unlink(self, call: Call, *links: str) -> None:
+        """Remove links; a missing one is no error."""
+
+
+def _no_such_lun(answer: dict[str, Any]) -> bool:
+    """Tell from the answer to an INQUIRY that the target has no such logical unit.
+
+    Either the peripheral qualifier says so (SPC-4 6.4.2: 001b not connected, 011b not supported),
+    or the sense data does: ILLEGAL REQUEST, LOGICAL UNIT NOT SUPPORTED (SPC-4 annex D.2: 25h/00h).
+    """
+    page, sense = answer["page"], answer["sense"]
+    if isinstance(sense, bytes) and len(sense) > 2:
+        fixed = sense[0] & 0x7F in (0x70, 0x71)
+        key, code = (
+            (sense[2] & 0x0F, sense[12] if len(sense) > 12 else 0)
+            if fixed
+            else (sense[1] & 0x0F, sense[2])
+        )
+        if key == 0x05 and code == 0x25:
+            return True
+    return isinstance(page, bytes) and answer["status"] == 0 and bool(page) and page[0] >> 5 != 0
+
+
+class PrivilegedChanges:
+    """The library's own privileged verbs (:mod:`os_brick.privileged.scsi`)."""
+
+    def scan(self, call: Call, host: int, channel: str, target: str, lun: int) -> None:
+        with call.step(f"scan host{host} {channel} {target} {lun}"):
+            privileged_scsi.scan(host, channel, target, str(lun), call.within(_WRITE_LIMIT_S))
+
+    def delete(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "delete")
+
+    def rescan(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "rescan")
+
+    def set_offline(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "state")
+
+    def _write(self, call: Call, disk: Disk, attribute: str) -> None:
+        with call.step(f"{attribute} {disk}") as step:
+            limit_s = call.within(_WRITE_LIMIT_S)
+            if not privileged_scsi.write_attribute(
+                str(disk.hctl), disk.instance, attribute, limit_s
+            ):
+                step.outcome = "was gone"
+
+    def inquire(self, call: Call, disk: Disk) -> Identity | None:
+        with call.step(f"inquire {disk}") as step:
+            answer = self._page(call, disk, 0x83)
+            if _no_such_lun(answer):
+                step.outcome = "no such LUN"
+                return None
+            found = identity.parse_page83(answer["page"]) if answer["status"] == 0 else Identity()
+            if not found.ids and answer["host_status"] == 0:
+                # A device without page 0x83 still must say that it is there.
+                answer = self._page(call, disk, -1)
+                if _no_such_lun(answer):
+                    step.outcome = "no such LUN"
+                    return None
+            if answer["host_status"] != 0:
+                raise OSError(f"{disk} does not answer (host status {answer['host_status']})")
+            step.outcome = str(found)
+            return found
+
+    @staticmethod
+    def _page(call: Call, disk: Disk, page: int) -> dict[str, Any]:
+        limit_s = call.within(_INQUIRY_LIMIT_S)
+        answer: dict[str, Any] = privileged_scsi.inquire(
+            disk.name, str(disk.hctl), disk.instance, page, limit_s
+        )
+        return answer
+
+    def is_claimed(self, call: Call, name: str) -> bool:
+        return bool(privileged_scsi.is_claimed(name))
+
+    def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
+        settings: dict[str, str] | None = privileged_scsi.read_node_settings(iqn, address, port)
+        return settings
+
+    def link(self, call: Call, target: str, link_name: str) -> None:
+        rootwrap.link_root(target, link_name, force=True)
+
+    def unlink(self, call: Call, *links: str) -> None:
+        rootwrap.unlink_root(*links, no_errors=True)
+
+
+class ProgramChanges:
+    """The same by programs, for an execute function that a service supplied."""
+
+    def __init__(self, programs: Programs, sysfs: Tree) -> None:
+        self._programs = programs
+        self._sysfs = sysfs
+
+    def scan(self, call: Call, host: int, channel: str, target: str, lun: int) -> None:
+        self._tee(
+            call,
+            self._sysfs.path("class/scsi_host", f"host{host}", "scan"),
+            f"{channel} {target} {lun}",
+        )
+
+    def delete(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "delete", "1")
+
+    def rescan(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "rescan", "1")
+
+    def set_offline(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "state", "offline")
+
+    def _write(self, call: Call, disk: Disk, attribute: str, text: str) -> None:
+        # Looked at just before: a program cannot hold the directory open as the privileged verb
+        # does.
+        if scsi.is_there(self._sysfs, disk):
+            self._tee(call, self._sysfs.path("bus/scsi/devices", str(disk.hctl), attribute), text)
+
+    def _tee(self, call: Call, path: str, text: str) -> None:
+        self._programs.run(call, "tee", "-a", path, limit_s=_WRITE_LIMIT_S, stdin=text).check()
+
+    def inquire(self, call: Call, disk: Disk) -> Identity | None:
+        result = self._programs.run(
+            call,
+            "/lib/udev/scsi_id",
+            "--page",
+            "0x83",
+            "--whitelisted",
+            disk.path,
+            limit_s=_INQUIRY_LIMIT_S,
+        )
+        return identity.from_udev(result.check().out)
+
+    def is_claimed(self, call: Call, name: str) -> bool:
+        return False  # no program asks for this without opening the device for writing
+
+    def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
+        return None
+
+    def link(self, call: Call, target: str, link_name: str) -> None:
+        self._programs.run(call, "ln", "-sfn", target, link_name, limit_s=_INQUIRY_LIMIT_S).check()
+
+    def unlink(self, call: Call, *links: str) -> None:
+        self._programs.run(call, "rm", "-f", *links, limit_s=_INQUIRY_LIMIT_S).check()

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doors through which the library meets the host; a test replaces them whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from dataclasses import dataclass, field
+
+from os_brick import opts
+from os_brick.initiator.linux.call import Clock, SystemClock
+from os_brick.initiator.linux.changes import Changes, PrivilegedChanges, ProgramChanges
+from os_brick.initiator.linux.locking import Locks
+from os_brick.initiator.linux.network import Network, SystemNetwork
+from os_brick.initiator.linux.programs import Execute, Programs
+from os_brick.initiator.linux.sysfs import Tree
+
+# iscsid and targets serve logins one after the other; more at once only make each slower.
+_LOGINS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: its files, programs, privileged changes, time, locks and network.
+
+    It holds nothing about any volume and is shared by all calls of a connector.
+    """
+
+    programs: Programs
+    changes: Changes
+    sysfs: Tree = field(default_factory=lambda: Tree("/sys"))
+    proc: Tree = field(default_factory=lambda: Tree("/proc"))
+    dev: Tree = field(default_factory=lambda: Tree("/dev"))
+    clock: Clock = field(default_factory=SystemClock)
+    locks: Locks = field(default_factory=lambda: Locks(opts.get_lock_path))
+    network: Network = field(default_factory=SystemNetwork)
+    logins: threading.Semaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(_LOGINS_AT_ONCE)
+    )
+
+    @classmethod
+    def of_execute(cls, execute: Execute, root_helper: str | None, *, foreign: bool) -> Host:
+        """Return this machine.
+
+        :param execute: runs every program.
+        :param foreign: the function was supplied by the service, so that every change of the host
+            has to go through it; otherwise the library's privileged verbs make them.
+        """
+        programs = Programs(execute, root_helper)
+        sysfs = Tree("/sys")
+        changes: Changes = ProgramChanges(programs, sysfs) if foreign else PrivilegedChanges()
+        return cls(programs=programs, changes=changes, sysfs=sysfs)
+
+    def with_execute(self, execute: Execute, root_helper: str | None) -> Host:
+        """Return this host with programs, and all changes, run by an execute function of the
+        service."""
+        programs = Programs(execute, root_helper)
+        changes = ProgramChanges(programs, self.sysfs)
+        return dataclasses.replace(self, programs=programs, changes=changes)

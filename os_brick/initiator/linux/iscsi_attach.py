@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way of one iSCSI attach: reach the portals, log in, find the disk of the LUN, have the map.
+
+All state of an attempt is in an :class:`Attempt`. Each path comes up in a thread of its own. A
+portal that does not answer keeps nobody: the attach returns when the map can be used by the portals
+that do, and the thread goes on for a while; if its path comes up later it joins the map, unless the
+volume has been detached meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import (
+    iscsi,
+    iscsi_sessions,
+    multipath,
+    scsi,
+    scsi_removal,
+    scsi_volume,
+)
+from os_brick.initiator.linux.call import Call, SideBySide
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.iscsi import IscsiPath, Session
+from os_brick.initiator.linux.iscsi_volume import IscsiVolume
+from os_brick.initiator.linux.multipath import Map
+from os_brick.initiator.linux.scsi import Disk
+from os_brick.initiator.linux.scsi_volume import Found
+
+LOG = logging.getLogger(__name__)
+
+# How long a portal that does not answer is asked again; open-iscsi's own patience as shipped.
+_PATIENCE_S = 120.0
+# One question, and the time after which an attach that has other paths does not wait for the
+# answer.
+_ANSWER_S = 5.0
+_QUIET_AFTER_S = 3.0
+_ASK_AGAIN_S = 2.0
+# If no portal at all answers us, iscsid may still reach them (another network namespace).
+_NOBODY_ANSWERS_S = 12.0
+_LATE_LIMIT_S = 300.0
+_REMOVAL_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a connector attaches.
+
+    :ivar iface: open-iscsi's interface for new records.
+    :ivar probe: whether portals can be asked by TCP first (not where a card or RDMA does the
+        transport).
+    :ivar attempts: ``device_scan_attempts``.
+    :ivar ready_attempts: option ``wait_mpath_device_attempts``.
+    :ivar ready_interval_s: option ``wait_mpath_device_interval``.
+    """
+
+    iface: str
+    probe: bool
+    attempts: int
+    ready_attempts: int
+    ready_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What an attach gives: the device, the identity it says it has, and its map if it is one."""
+
+    path: str
+    wwid: str
+    map: Map | None
+
+
+@dataclass
+class _PathState:
+    """What is known of one path while it comes up; written by its thread, read by the attach."""
+
+    path: IscsiPath
+    active: bool = False
+    """Its portal answered: it is being logged in to or scanned."""
+    trouble: str = ""
+    made_session: bool = False
+    session_was_idle: bool = False
+    found: Found | None = None
+    error: Exception | None = None
+
+
+class _NotWanted(Exception):
+    """The volume was detached, or its attach failed, before this path came up."""
+
+
+class Attempt:
+    """One attach of one volume. The caller holds the volume's lock."""
+
+    def __init__(self, host: Host, call: Call, volume: IscsiVolume, settings: Settings) -> None:
+        self._host = host
+        self._call = call
+        self._volume = volume
+        self._settings = settings
+        self._states = {path: _PathState(path) for path in volume.paths}
+        self._mutex = threading.Lock()
+        self._over = False
+        self._kept: Map | Disk | None = None
+        self._login_anyway = threading.Event()
+
+    # -- one device ---------------------------------------------------------------------------
+    def single_path(self) -> Attached:
+        """Attach by the first portal that gives a disk; the others are not touched.
+
+        :raises VolumeDeviceNotFound: none did; names portals, LUNs and reasons.
+        """
+        try:
+            for anyway in (False, True):
+                for path, state in list(self._states.items()):
+                    if state.active:
+                        continue  # iscsid was asked the first time
+                    found = self._try_alone(path, anyway)
+                    if found is not None:
+                        return self._take_disk(found.disk)
+            raise self._not_found()
+        except BaseException:
+            self._undo()
+            raise
+
+    def _try_alone(self, path: IscsiPath, anyway: bool) -> Found | None:
+        state = self._states[path] = _PathState(path)
+        if anyway:
+            self._login_anyway.set()
+        patience_s = _ANSWER_S if len(self._states) > 1 else _NOBODY_ANSWERS_S
+        try:
+            state.found = self._bring_up(state, patience_s)
+        except Exception as exc:  # noqa: BLE001 - this portal's failure must not keep the next from being tried
+            state.error = exc
+            LOG.warning("No path by %s: %s", path, exc)
+        if state.found is None:
+            self._leave(self._call, state)  # before the next portal is tried
+        return state.found
+
+    def _take_disk(self, disk: Disk) -> Attached:
+        identity = scsi_volume.check_same_volume(self._host, [disk])
+        self._wait_for_node(disk.name)
+        return Attached(disk.path, scsi_volume.preferred_wwid(self._host, identity), None)
+
+    def _wait_for_node(self, name: str) -> None:
+        if not self._call.wait_until(lambda: self._host.dev.exists(name), what=f"node /dev/{name}"):
+            raise exception.VolumeDeviceNotFound(
+                device=f"/dev/{name}", reason="It has no device node."
+            )
+
+    # -- many paths ---------------------------------------------------------------------------
+    def multipath(self) -> Attached:
+        """Attach by all portals and return the map, with whatever paths it has; a disk if there is
+        none.
+
+        :raises VolumeDeviceNotFound: no path gave a disk; names portals, LUNs and reasons.
+        :raises WrongVolume: the paths lead to different volumes.
+        """
+        daemon = self._call.side_by_side(
+            {"multipathd": partial(multipath.daemon_answers, self._host, self._call)}
+        )
+        workers = self._call.side_by_side(
+            {str(path): partial(self._work, state) for path, state in self._states.items()}
+        )
+        try:
+            attached = self._join_paths(workers, lambda: self._daemon_state(daemon))
+        except BaseException:
+            self._undo()
+            raise
+        self._report_missing()
+        return attached
+
+    @staticmethod
+    def _daemon_state(daemon: SideBySide[bool]) -> bool | None:
+        ended = daemon.ended().get("multipathd")
+        return None if ended is None else bool(ended.value)
+
+    def _join_paths(self, workers: SideBySide[None], daemon: Callable[[], bool | None]) -> Attached:
+        host, call = self._host, self._call
+        waiting = scsi_volume.MapWait(
+            host,
+            call,
+            self._disks,
+            self._is_busy,
+            pending=lambda: not workers.all_ended(),
+            daemon=daemon,
+            news=workers.news,
+        )
+        one = waiting.wait()
+        disks = self._disks()
+        if not disks:
+            raise self._not_found()
+        identity = scsi_volume.check_same_volume(host, disks, [one] if one else [])
+        if one is None:
+            if daemon() is False:
+                LOG.warning("Multipathing is requested but the host doesn't support multipathing.")
+            LOG.warning(
+                "No dm was created, connection to volume is probably bad and will perform poorly."
+            )
+            attached = self._take_disk(disks[0])
+            self._finish(disks[0])
+            return attached
+        scsi_volume.check_ready_for_io(
+            host, call, one, self._settings.ready_attempts, self._settings.ready_interval_s
+        )
+        self._wait_for_node(one.name)
+        # Once more: a path may have come up since, and the map may have changed its name in
+        # between.
+        scsi_volume.check_same_volume(host, self._disks(), [one])
+        LOG.debug("Attached %s as %s, which says it is %s", self._volume, one, identity)
+        self._finish(one)
+        return Attached(one.path, one.wwid, one)
+
+    def _finish(self, kept: Map | Disk) -> None:
+        with self._mutex:
+            self._over, self._kept = True, kept
+
+    def _disks(self) -> list[Disk]:
+        return [state.found.disk for state in self._states.values() if state.found is not None]
+
+    def _is_busy(self) -> bool:
+        """Tell whether a path is on its way: its portal answers, or has not had the time to."""
+        asked_long = self._call.elapsed_s() >= _QUIET_AFTER_S
+        return any(
+            self._is_under_way(state)
+            or (state.found is None and state.error is None and not (asked_long or state.trouble))
+            for state in self._states.values()
+        )
+
+    @staticmethod
+    def _is_under_way(state: _PathState) -> bool:
+        return state.active and state.found is None and state.error is None
+
+    def _report_missing(self) -> None:
+        missing = {
+            str(path): state.error or exception.BrickException(state.trouble or "still under way")
+            for path, state in self._states.items()
+            if state.found is None
+        }
+        if missing:
+            LOG.warning(
+                "Attached %s without these paths: %s",
+                self._volume,
+                scsi_volume.describe_failures(missing),
+            )
+
+    def _not_found(self) -> exception.VolumeDeviceNotFound:
+        failures = {str(path): state.error for path, state in self._states.items()}
+        places = ", ".join(failures)
+        return exception.VolumeDeviceNotFound(
+            device=places, reason=f"{scsi_volume.describe_failures(failures)}."
+        )
+
+    # -- one path -----------------------------------------------------------------------------
+    def _work(self, state: _PathState) -> None:
+        """Bring one path up in its own thread; when the attach is over by then, see to it alone."""
+        found: Found | None = None
+        error: Exception | None = None
+        try:
+            found = self._bring_up(state, _PATIENCE_S)
+            if found is None:
+                LOG.warning(
+                    "LUN %s on iSCSI portal %s not found on sysfs after logging in.",
+                    state.path.lun,
+                    state.path.target.portal,
+                )
+                error = exception.VolumeDeviceNotFound(
+                    device=str(state.path), reason="The target did not show the LUN."
+                )
+        except _NotWanted as exc:
+            error = exc
+        except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
+            LOG.warning("No path by %s: %s", state.path, exc)
+            error = exc
+        with self._mutex:
+            state.found, state.error = found, error
+            late = self._over
+        if late:
+            self._settle_late(state)
+
+    def _bring_up(self, state: _PathState, patience_s: float) -> Found | None:
+        target = state.path.target
+        self._reach(state, patience_s)
+        state.active = True
+        with self._host.locks.held(self._call, [target.lock_name], shared=True):
+            session, state.made_session = iscsi_sessions.get_session(
+                self._host, self._call, target, self._volume.chap, self._settings.iface
+            )
+            state.session_was_idle = not state.made_session and not iscsi.is_used(
+                self._host.sysfs, session
+            )
+            with self._call.step(f"find {state.path}") as step:
+                found = self._find(session, state.path.lun)
+                step.outcome = str(found.disk) if found else "not found"
+            return found
+
+    def _find(self, session: Session, lun: int) -> Found | None:
+        sysfs = self._host.sysfs
+
+        def scan() -> None:
+            for channel, target in iscsi.targets_of(sysfs, session) or (("-", "-"),):
+                self._host.changes.scan(self._call, session.host, str(channel), str(target), lun)
+
+        return scsi_volume.find_or_scan(
+            self._host,
+            self._call,
+            look=lambda: iscsi.find_disk(sysfs, session, lun),
+            scan=scan,
+            scan_at_once=True,
+            attempts=self._settings.attempts,
+            enough=lambda: self._over and not self._is_wanted(),
+        )
+
+    def _reach(self, state: _PathState, patience_s: float) -> None:
+        """Return when there is a usable session, or the portal answers so that one can be made.
+
+        Asked before iscsid is: what iscsid has begun it goes on with for minutes, and nobody can
+        stop it.
+
+        :raises TargetPortalNotFound: it did not answer for so long.
+        """
+        began_s = self._call.elapsed_s()
+        target = state.path.target
+        while True:
+            if iscsi_sessions.logged_in(self._host, target) is not None:
+                return
+            if not self._settings.probe or self._login_anyway.is_set():
+                return
+            trouble = self._ask(target.portal.host, target.portal.port)
+            if not trouble:
+                return
+            state.trouble = trouble
+            waited_s = self._call.elapsed_s() - began_s
+            if self._over and not self._is_wanted():
+                raise _NotWanted
+            if patience_s >= _NOBODY_ANSWERS_S <= waited_s and not (
+                self._over or self._anybody_answers()
+            ):
+                self._login_anyway.set()
+                return
+            if waited_s >= patience_s or self._call.remaining_s() <= 0:
+                raise exception.TargetPortalNotFound(target_portal=target.portal, reason=trouble)
+            self._call.pause(_ASK_AGAIN_S)
+
+    def _ask(self, address: str, port: int) -> str:
+        """Return what is wrong with a portal; nothing if it answers."""
+        limit_s = self._call.within(_ANSWER_S)
+        try:
+            if self._host.network.answers(address, port, limit_s):
+                return ""
+        except OSError as exc:
+            return f"It refuses connections ({exc.strerror or exc})."
+        return "It does not answer."
+
+    def _anybody_answers(self) -> bool:
+        return any(state.active or state.found for state in self._states.values())
+
+    # -- afterwards ---------------------------------------------------------------------------
+    def _is_wanted(self) -> bool:
+        kept = self._kept
+        if isinstance(kept, Map):
+            return multipath.is_there(self._host.sysfs, kept)
+        return kept is not None and scsi.is_there(self._host.sysfs, kept)
+
+    def _settle_late(self, state: _PathState) -> None:
+        """See to a path that came up after the attach had returned or failed."""
+        call = self._call.later(f"late path {state.path}", _LATE_LIMIT_S)
+        try:
+            with self._host.locks.held(call, self._volume.lock_names):
+                if self._is_wanted() and self._belongs(state):
+                    LOG.info("Late path %s joined %s", state.path, self._kept)
+                    return
+                self._remove_disks(call, [state])
+            if state.made_session or not state.session_was_idle:
+                iscsi_sessions.leave(self._host, call, state.path.target)
+        except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
+            LOG.warning(
+                "Late path %s could not be cleaned up, leftovers may remain: %s", state.path, exc
+            )
+
+    def _belongs(self, state: _PathState) -> bool:
+        if state.found is None:
+            return False
+        kept = self._kept
+        try:
+            scsi_volume.check_same_volume(
+                self._host,
+                [state.found.disk, *([kept] if isinstance(kept, Disk) else [])],
+                [kept] if isinstance(kept, Map) else [],
+            )
+        except exception.WrongVolume as exc:
+            LOG.error("Late path %s is removed: %s", state.path, exc)
+            return False
+        return True
+
+    def _undo(self) -> None:
+        """Take away what this attempt made; what was there before stays. Never raises."""
+        with self._mutex:
+            self._over, self._kept = True, None
+            states = list(self._states.values())
+        call = self._call.later(f"undo {self._call.operation}", _LATE_LIMIT_S)
+        with self._call.step("undo"):
+            # Scans end now that nobody wants them; only a log-in goes on, and sees to itself then.
+            call.wait_until(
+                lambda: not any(self._is_under_way(state) for state in states),
+                what="paths under way",
+                limit_s=_ANSWER_S * 2,
+            )
+            try:
+                self._remove_disks(call, states)
+            except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
+                LOG.warning(
+                    "There were errors undoing the attach of %s, leftovers may remain in the "
+                    "system: %s",
+                    self._volume,
+                    exc,
+                )
+            for state in states:
+                if state.found is not None or state.error is not None:
+                    self._leave(call, state)
+
+    def _leave(self, call: Call, state: _PathState) -> None:
+        # A session that was there and idle is somebody's; one that others emptied meanwhile is ours
+        # to end.
+        if not state.made_session and (state.session_was_idle or not state.active):
+            return
+        state.made_session = False
+        try:
+            iscsi_sessions.leave(self._host, call, state.path.target)
+        except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
+            LOG.warning(
+                "There were errors leaving %s, leftovers may remain in the system: %s",
+                state.path.target,
+                exc,
+            )
+
+    def _remove_disks(self, call: Call, states: list[_PathState]) -> None:
+        disks = [state.found.disk for state in states if state.found and not state.found.was_there]
+        if not disks:
+            return
+        errors = exception.ExceptionChainer()
+        removal = scsi_removal.only(self._host, disks)
+        scsi_removal.carry_out(
+            self._host, call, removal, force=True, errors=errors, flush_limit_s=_REMOVAL_LIMIT_S
+        )
+        if errors:
+            raise errors

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding what carries an iSCSI volume on this host, and the way of its detach.
+
+Found from sessions and sysfs only: no links, no tool's listing, no question to a device that may be
+dead. "Could not look" is an error; nothing there is success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import (
+    iscsi,
+    iscsi_discovery,
+    iscsi_sessions,
+    multipath,
+    scsi,
+    scsi_removal,
+)
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.iscsi import IscsiPath, Session, Target
+from os_brick.initiator.linux.iscsi_volume import IscsiVolume
+from os_brick.initiator.linux.scsi import Disk
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What of a volume is on this host.
+
+    :ivar disks: its disks.
+    :ivar targets: the targets it came by, which are logged out of if nobody else uses them.
+    """
+
+    disks: tuple[Disk, ...]
+    targets: tuple[Target, ...]
+
+
+# -- find ------------------------------------------------------------------------------------
+def find(host: Host, call: Call, volume: IscsiVolume, iface: str, known_wwid: str = "") -> Presence:
+    """Return the disks and targets of a volume.
+
+    If the caller named one target only, the other paths of its map are the volume's too; and if
+    that target has no disk any more, those that an earlier discovery found are looked at.
+
+    :param known_wwid: the identity the volume had when it was attached, if the caller knows it: a
+        disk that says otherwise is another volume that has the LUN by now, and is left alone.
+    :raises OSError: the host could not be looked at.
+    """
+    with call.step("find the volume") as step:
+        found = _find_by(host, volume.paths, known_wwid)
+        if not volume.given:
+            if not found.disks:
+                remembered = iscsi_discovery.read_discovered(
+                    host, call, volume.main.target.portal, iface
+                )
+                if remembered:
+                    paths = iscsi_discovery.choose_paths(volume, [*remembered, volume.main.target])
+                    found = _find_by(host, paths, known_wwid)
+            found = _with_other_paths(host, found)
+        step.outcome = ", ".join(map(str, found.disks)) or "no disk"
+        return found
+
+
+def _find_by(host: Host, paths: Iterable[IscsiPath], known_wwid: str) -> Presence:
+    disks: dict[Disk, None] = {}
+    paths = tuple(paths)
+    for path in paths:
+        for session in iscsi.find_sessions(host.sysfs, path.target):
+            disk = iscsi.find_disk(host.sysfs, session, path.lun)
+            if disk is None:
+                continue
+            if scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid) is False:
+                LOG.warning(
+                    "%s has the LUN of the volume but is another one, it is left alone", disk
+                )
+                continue
+            disks[disk] = None
+    return Presence(tuple(disks), tuple(dict.fromkeys(path.target for path in paths)))
+
+
+def _with_other_paths(host: Host, found: Presence) -> Presence:
+    """Return the presence with the targets by which the other paths of its map came."""
+    disks = dict.fromkeys(found.disks)
+    targets = dict.fromkeys(found.targets)
+    identities = [scsi.read_identity(host.sysfs, disk) for disk in found.disks]
+    for one in multipath.find_maps(host.sysfs, found.disks):
+        for disk in multipath.read_members(host.sysfs, one):
+            identity = scsi.read_identity(host.sysfs, disk)
+            session = iscsi.session_of_disk(host.sysfs, disk)
+            if session is None or not any(identity.same_as(other) for other in identities):
+                continue
+            disks[disk] = None
+            if not any(session.serves(target) for target in targets):
+                targets[_target_of(session)] = None
+    return Presence(tuple(disks), tuple(targets))
+
+
+def _target_of(session: Session) -> Target:
+    return Target(min(session.portals), session.iqn)
+
+
+# -- detach ----------------------------------------------------------------------------------
+def detach(
+    host: Host,
+    call: Call,
+    presence: Presence,
+    *,
+    path_used: str | None,
+    force: bool,
+    errors: exception.ExceptionChainer,
+    flush_limit_s: float,
+) -> None:
+    """Take a volume away from the host; the caller holds the volume's lock.
+
+    :param errors: with ``force``, what failed; everything was attempted then.
+    :raises BrickException: without ``force``, the first failure; what comes after it is in place.
+    """
+    removal = scsi_removal.plan(host, presence.disks, path_used)
+    identities = [scsi.read_identity(host.sysfs, disk) for disk in removal.disks]
+    scsi_removal.carry_out(
+        host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s
+    )
+    with errors.context(force, "Removing dangling links failed"):
+        scsi_removal.unlink_dangling(host, call, identities)
+    _leave_targets(host, call, presence.targets, force, errors)
+    with errors.context(force, "multipathd has not let go of all paths"):
+        scsi_removal.forget(host, call, removal)
+
+
+def _leave_targets(
+    host: Host,
+    call: Call,
+    targets: tuple[Target, ...],
+    force: bool,
+    errors: exception.ExceptionChainer,
+) -> None:
+    """Log out side by side of the targets that nobody uses, and remove their records."""
+    outcomes = call.each(
+        {str(target): partial(iscsi_sessions.leave, host, call, target) for target in targets},
+        what="log-outs",
+    )
+    for name, outcome in outcomes.items():
+        if outcome.error is not None:
+            with errors.context(force, "Leaving %s failed", name):
+                raise outcome.error

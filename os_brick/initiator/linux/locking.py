@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Locks per volume and per session, across threads and processes, of one file in all.
+
+A lock is a kernel lock on one byte of the file ``os-brick.locks`` in ``[os_brick] lock_path``; the
+byte's offset is a hash of what is locked. So their number on disk is bounded (one file), nothing is
+left behind by targets that are long gone, and two names meet by chance once in 2**62. They are
+locks of an *open file description* (fcntl(2), ``F_OFD_SETLK``, Linux 3.15): each holder opens the
+file anew, so threads exclude each other as processes do, and the kernel releases them when a
+process dies.
+
+Waiting is polling through :class:`~os_brick.initiator.linux.call.Call`: it counts against the
+deadline and lets green threads run, which a blocking fcntl would not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from os_brick import exception
+from os_brick.initiator.linux.call import Call
+
+_FILE = "os-brick.locks"
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (fcntl(2)).
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+def _offset(name: str) -> int:
+    """Return the byte that stands for a name: 62 bits of its hash, which fits every off_t."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2
+
+
+class Locks:
+    """All locks below one directory.
+
+    :param directory: called at each use, since services set the option after import.
+    """
+
+    def __init__(self, directory: Callable[[], str]) -> None:
+        self._directory = directory
+
+    @contextlib.contextmanager
+    def held(self, call: Call, names: Iterable[str], *, shared: bool = False) -> Iterator[None]:
+        """Hold the locks of all ``names``, taken in one fixed order, while the block runs.
+
+        :raises DeadlineExceeded: when they could not be had before the call's deadline.
+        """
+        wanted = sorted(set(names))
+        with contextlib.ExitStack() as stack:
+            for name in wanted:
+                with call.step(f"lock {name}", quiet=True) as step:
+                    fd = self._open()
+                    stack.callback(self._release, fd)
+                    if not call.wait_until(partial(_set, fd, name, shared), what=f"lock {name}"):
+                        raise exception.DeadlineExceeded(
+                            what=f"the lock of {name}", seconds=call.limit_s
+                        )
+                    step.waited_for = f"lock {name}"
+            yield
+
+    @contextlib.contextmanager
+    def tried(self, name: str, *, shared: bool = False) -> Iterator[bool]:
+        """Try once for a lock; the block is told whether it has it."""
+        fd = self._open()
+        try:
+            yield _set(fd, name, shared)
+        finally:
+            self._release(fd)
+
+    def _open(self) -> int:
+        directory = self._directory()
+        path = os.path.join(directory, _FILE)
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            os.makedirs(directory, exist_ok=True)
+        fd = os.open(path, flags | os.O_CREAT, 0o644)
+        # Services of several users may share the directory: whoever may write there may lock there.
+        mode = stat.S_IMODE(os.stat(directory).st_mode) & 0o666
+        with contextlib.suppress(PermissionError):  # another service was faster and owns the file
+            os.fchmod(fd, mode | 0o600)
+        return fd
+
+    @staticmethod
+    def _release(fd: int) -> None:
+        # Unlocked by hand: a process forked meanwhile shares the description and would go on
+        # holding.
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
+        os.close(fd)
+
+
+def _set(fd: int, name: str, shared: bool) -> bool:
+    """Try to lock; False if another holds it."""
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _offset(name), 1, 0))
+    except OSError as exc:
+        if exc.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logging in to iSCSI targets and out of them, by iscsiadm; whether it worked is read from sysfs.
+
+iscsiadm's exit codes are in iscsiadm(8). Several ``-n … -v …`` pairs in one call set several
+values, so that a log-in takes three programs: the record, its values, the log-in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator import utils as initiator_utils
+from os_brick.initiator.linux import iscsi
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.iscsi import Session, Target
+from os_brick.initiator.linux.programs import Result
+
+LOG = logging.getLogger(__name__)
+
+# iscsid ends a log-in itself: login_timeout x initial_login_retry_max, 120 s as shipped upstream.
+_LOGIN_LIMIT_S = 600.0
+_RECORD_LIMIT_S = 60.0
+_LOGOUT_LIMIT_S = 120.0
+# After iscsiadm reported success the session is in sysfs; a state of its own may need a moment.
+_SETTLE_S = 15.0
+_RECORD_TRIES = 3
+_DELETE_TRIES = 5
+
+SESSION_EXISTS = 15
+NOT_FOUND = 21
+_DATABASE = 6
+_NOTHING_THERE = frozenset({0, NOT_FOUND, 255})
+
+_NEXT_STEP = {
+    4: "check the network to the portal",
+    5: "check that the target accepts this initiator and its credentials",
+    8: "check the network to the portal, and that the target listens there",
+    11: "check the network to the portal and the load of the target",
+    13: "iscsiadm needs root: check the root helper",
+    18: "check that iscsid is running and of the same version as iscsiadm",
+    19: "check that the target accepts this initiator's name",
+    20: "start iscsid",
+    24: "check auth_username and auth_password",
+    97: "check the root wrapper's configuration",
+    99: "the root wrapper does not allow the command",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """CHAP credentials; never shown."""
+
+    method: str
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Credentials(method={self.method!r}, ***)"
+
+
+def explain(result: Result) -> str:
+    """Return how iscsiadm ended and what to try next."""
+    hint = _NEXT_STEP.get(result.code or 0)
+    return f"{result.summary}; {hint}" if hint else result.summary
+
+
+def log_in(host: Host, call: Call, target: Target, chap: Credentials | None, iface: str) -> Session:
+    """Make the one session to a target through its portal; return the one that is there if there
+    is.
+
+    The caller holds the target's login lock, and a shared lock of its session.
+
+    :param iface: name of open-iscsi's interface that a new record is bound to.
+    :raises FailedISCSITargetPortalLogin: says which portal, how it ended and what to try next. A
+        record made here is removed again, one that was there is as it was.
+    """
+    with call.step(f"log in to {target}"):
+        record = _Record(host, call, target)
+        before = record.read()
+        try:
+            record.prepare(before, chap, iface)
+            result = record.run("--login", limit_s=_LOGIN_LIMIT_S)
+            # Judged by sysfs: 15 is "session exists", 255 an old version's word for many things.
+            settled = _wait_for_session(host, call, target, result)
+        except exception.FailedISCSITargetPortalLogin:
+            record.restore(before)
+            raise
+        if settled is None:
+            record.restore(before)
+            raise exception.FailedISCSITargetPortalLogin(
+                f"Unable to login to iSCSI Target Portal: {target}: {explain(result)}"
+            )
+        return settled
+
+
+def _wait_for_session(host: Host, call: Call, target: Target, result: Result) -> Session | None:
+    def look() -> Session | None:
+        sessions = iscsi.find_sessions(host.sysfs, target)
+        return next((one for one in sessions if one.state == iscsi.LOGGED_IN), None)
+
+    if result.code not in (0, SESSION_EXISTS, 255):
+        return None
+    return call.wait_until(look, what=f"session to {target}", limit_s=_SETTLE_S)
+
+
+class _Record:
+    """The node record of one target and portal."""
+
+    def __init__(self, host: Host, call: Call, target: Target) -> None:
+        self._host = host
+        self._call = call
+        self._target = target
+
+    def run(self, *words: str, limit_s: float = _RECORD_LIMIT_S, shown: int = 0) -> Result:
+        node = ("iscsiadm", "-m", "node", "-T", self._target.iqn, "-p", str(self._target.portal))
+        return self._host.programs.run(
+            self._call, *node, *words, limit_s=limit_s, shown=len(node) + shown if shown else 0
+        )
+
+    def read(self) -> dict[str, str]:
+        """Return the values of the record that matter here; empty if there is no record."""
+        portal = self._target.portal
+        settings = self._host.changes.node_settings(
+            self._call, self._target.iqn, portal.host, portal.port
+        )
+        if settings is not None:
+            return settings
+        result = self.run()
+        if result.code in (NOT_FOUND, 255) or (result.code == 0 and result.err.strip()):
+            return {}
+        if result.code != 0:
+            raise self._failure("its node record could not be read", result)
+        return parse_settings(result.out)
+
+    def prepare(self, before: dict[str, str], chap: Credentials | None, iface: str) -> None:
+        """Make the record if there is none and give it the values for this log-in."""
+        if not before:
+            self._make(iface)
+        values = {}
+        if before.get("node.session.scan") != "manual":
+            values["node.session.scan"] = "manual"
+        # Sessions of attached volumes come back after a reboot; the detach deletes the record.
+        if before.get("node.startup") != "automatic":
+            values["node.startup"] = "automatic"
+        if chap is not None:
+            values["node.session.auth.authmethod"] = chap.method
+            values["node.session.auth.username"] = chap.username
+            values["node.session.auth.password"] = chap.password
+        manual = True
+        if values and not self._update(values):
+            # open-iscsi before 2.0.874 does not know node.session.scan: the kernel scans by itself.
+            manual = values.pop("node.session.scan", None) is None
+            if values and not self._update(values):
+                raise exception.FailedISCSITargetPortalLogin(
+                    f"Unable to login to iSCSI Target Portal: {self._target}: its node record could "
+                    f"not be given the values {', '.join(sorted(values))}"
+                )
+        initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN = manual
+
+    def _make(self, iface: str) -> None:
+        for attempt in range(1, _RECORD_TRIES + 1):
+            result = self.run("--interface", iface, "--op", "new")
+            if result.code == 0:
+                return
+            if result.code != _DATABASE or attempt == _RECORD_TRIES:
+                break
+            # The database is one for the host: under many log-ins at once it is busy (bug 1944474).
+            self._call.pause(2.0 ** (attempt - 1))
+        raise self._failure("its node record could not be made", result)
+
+    def _update(self, values: dict[str, str]) -> bool:
+        words = [word for name, value in values.items() for word in ("-n", name, "-v", value)]
+        result = self.run("--op", "update", *words, shown=2)
+        if result.code != 0:
+            LOG.debug(
+                "Values %s of the node record of %s: exit code %s",
+                sorted(values),
+                self._target,
+                result.code,
+            )
+        return result.code == 0
+
+    def restore(self, before: dict[str, str]) -> None:
+        """Leave the record as it was before a log-in that failed."""
+        if not before:
+            self.delete()
+        elif before.get("node.startup", "automatic") != "automatic":
+            self._update({"node.startup": before["node.startup"]})
+
+    def delete(self) -> Result:
+        """Remove the record; none there is as good."""
+        for attempt in range(1, _DELETE_TRIES + 1):
+            result = self.run("--op", "delete")
+            if result.code in _NOTHING_THERE or attempt == _DELETE_TRIES:
+                break
+            self._call.pause(0.2 * 2 ** (attempt - 1))
+        return result
+
+    def _failure(self, what: str, result: Result) -> exception.FailedISCSITargetPortalLogin:
+        return exception.FailedISCSITargetPortalLogin(
+            f"Unable to login to iSCSI Target Portal: {self._target}: {what}: {explain(result)}"
+        )
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Return startup and scan mode from a printed node record; empty if it is none."""
+    settings = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition(" = ")
+        if equals and name in ("node.name", "node.startup", "node.session.scan"):
+            settings[name] = value.strip()
+    return settings
+
+
+def log_out(host: Host, call: Call, target: Target) -> None:
+    """End all sessions to a target through its portal and remove its record.
+
+    The caller holds the target's session and login locks and has seen that nobody uses the
+    sessions.
+
+    :raises BrickException: a session or the record remains; says which and what to try next.
+    """
+    with call.step(f"log out of {target}"):
+        record = _Record(host, call, target)
+        sessions = iscsi.find_sessions(host.sysfs, target)
+        if sessions:
+            result = record.run("--logout", limit_s=_LOGOUT_LIMIT_S)
+            for session in _remaining(host, call, sessions, result):
+                # No record of it, or one under another spelling: by its number, which is always
+                # right.
+                result = host.programs.run(
+                    call,
+                    "iscsiadm",
+                    "-m",
+                    "session",
+                    "-r",
+                    str(session.sid),
+                    "--logout",
+                    limit_s=_LOGOUT_LIMIT_S,
+                )
+            left = _remaining(host, call, sessions, result)
+            if left:
+                # It must not come back at boot when the record cannot be removed with its session.
+                record.run("--op", "update", "-n", "node.startup", "-v", "manual")
+                raise exception.BrickException(
+                    f"Logout of {target} failed, session {left[0].sid} remains: {explain(result)}"
+                )
+        result = record.delete()
+        if result.code not in _NOTHING_THERE:
+            raise exception.BrickException(
+                f"The node record of {target} could not be removed: {explain(result)}"
+            )
+
+
+def _remaining(host: Host, call: Call, sessions: list[Session], result: Result) -> list[Session]:
+    """Return the sessions that are still there, after a moment if iscsiadm said that it
+    logged out."""
+
+    def remaining() -> list[Session]:
+        return [one for one in sessions if iscsi.is_there(host.sysfs, one)]
+
+    if result.code == 0:
+        call.wait_until(lambda: not remaining(), what="end of the session", limit_s=_SETTLE_S)
+    return remaining()

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking a SCSI volume away from the host: the same for one path and many, for iSCSI and Fibre
+Channel.
+
+What will be done is first a value (:class:`Removal`), made by :func:`plan` from sysfs alone; then
+:func:`carry_out` does it: refuse if somebody uses the volume, write its data out, remove the map,
+delete the paths, see that all is gone. Without ``force`` a step that fails ends it with everything
+after it in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import block, changes, multipath, scsi
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.identity import Identity
+from os_brick.initiator.linux.multipath import Map
+from os_brick.initiator.linux.scsi import Disk
+
+LOG = logging.getLogger(__name__)
+
+# udev, multipathd and LVM open a device for moments to look at it.
+_SHORT_USE_S = 10.0
+_MAP_TRIES = 3
+_MAP_GONE_S = 10.0
+# A path that has just failed may take the kernel 30 s to remove (bug 1794829).
+_DISK_GONE_S = 40.0
+_DAEMON_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What carries a volume here and will be removed.
+
+    :ivar flush: kernel names of the devices that are written out first, the map before its paths.
+    """
+
+    disks: tuple[Disk, ...]
+    maps: tuple[Map, ...]
+    flush: tuple[str, ...]
+
+    def __str__(self) -> str:
+        maps = ", ".join(map(str, self.maps)) or "no map"
+        disks = ", ".join(map(str, self.disks)) or "no disk"
+        return f"{maps}; {disks}; write out {', '.join(self.flush) or 'nothing'}"
+
+
+def plan(host: Host, disks: Iterable[Disk], path_used: str | None) -> Removal:
+    """Return what has to be removed with these disks.
+
+    The map over them belongs to the volume, and so do its other paths if they say that they are the
+    same volume (they may have come by portals that the caller does not name).
+
+    :param path_used: the device that the caller used, if he knows. A name from before a reboot may
+        be another volume's now, so it can only add a device to what is written out, never save one.
+    """
+    found = dict.fromkeys(disks)
+    maps = multipath.find_maps(host.sysfs, found)
+    identities = [scsi.read_identity(host.sysfs, disk) for disk in found]
+    members = {disk: one for one in maps for disk in multipath.read_members(host.sysfs, one)}
+    for disk in members:
+        if disk not in found and _is_one_of(scsi.read_identity(host.sysfs, disk), identities):
+            found[disk] = None
+    used = _kernel_name(host, path_used)
+    flush = [one.name for one in maps]
+    named = used in {*(disk.name for disk in found), *(one.name for one in maps)}
+    for disk in found:
+        if disk in members:
+            needed = disk.name == used  # I/O went through the map; a dead path would only fail
+        else:
+            unknown_use = not maps and not named
+            needed = disk.name == used or unknown_use or block.was_written(host.sysfs, disk.name)
+        if needed:
+            flush.append(disk.name)
+    return Removal(tuple(found), tuple(maps), tuple(flush))
+
+
+def only(host: Host, disks: Iterable[Disk]) -> Removal:
+    """Return the removal of just these disks, which nobody was given: nothing is written out.
+
+    A map goes with them if it has no other path.
+    """
+    found = tuple(dict.fromkeys(disks))
+    maps = [
+        one
+        for one in multipath.find_maps(host.sysfs, found)
+        if set(multipath.read_members(host.sysfs, one)) <= set(found)
+    ]
+    return Removal(found, tuple(maps), ())
+
+
+def _is_one_of(identity: Identity, known: list[Identity]) -> bool:
+    return any(identity.same_as(other) for other in known)
+
+
+def _kernel_name(host: Host, path: str | None) -> str | None:
+    """Return the kernel name behind a device path; None if it leads to no device."""
+    if not path or not path.startswith("/dev/"):
+        return None
+    real = host.dev.real_path(path.removeprefix("/dev/"))
+    return None if real is None else real.rpartition("/")[2]
+
+
+def carry_out(
+    host: Host,
+    call: Call,
+    removal: Removal,
+    *,
+    force: bool,
+    errors: exception.ExceptionChainer,
+    flush_limit_s: float,
+) -> None:
+    """Remove a volume's devices.
+
+    :param force: go on after failures and keep them in ``errors``; otherwise the first one is
+        raised with all that comes after it in place.
+    :raises DeviceInUse: somebody uses the volume (without force); nothing was changed.
+    :raises ProcessExecutionError: its data is not known to be on the storage (without force).
+    """
+    if not removal.disks and not removal.maps:
+        return
+    LOG.debug("Removing %s", removal)
+    if not force:
+        _refuse_if_used(host, call, removal)
+    flushed = _flush(host, call, removal, force, errors, flush_limit_s)
+    for one in removal.maps:
+        with errors.context(force, "Removing map %s failed", one):
+            _remove_map(host, call, one, flush_limit_s)
+    if not flushed:
+        _fail_requests(host, call, removal.disks)
+    with errors.context(
+        force, "Removing %s failed", ", ".join(disk.path for disk in removal.disks)
+    ):
+        _delete(host, call, removal.disks)
+    for one in removal.maps:
+        if multipath.is_there(host.sysfs, one):
+            with errors.context(force, "Map %s is left", one):
+                _drop_map(host, call, one)
+
+
+# -- in use ----------------------------------------------------------------------------------
+def _refuse_if_used(host: Host, call: Call, removal: Removal) -> None:
+    with call.step("look for users") as step:
+        users = _users(host, call, removal)
+        if users:
+            step.waited_for = "short-lived users"
+            call.wait_until(
+                lambda: not _users(host, call, removal), what="end of use", limit_s=_SHORT_USE_S
+            )
+            users = _users(host, call, removal)
+    if users:
+        device = removal.maps[0].path if removal.maps else removal.disks[0].path
+        raise exception.DeviceInUse(device=device, users="; ".join(users))
+
+
+def _users(host: Host, call: Call, removal: Removal) -> list[str]:
+    names = [one.name for one in removal.maps]
+    # A map holds its paths exclusively itself, so these are not asked.
+    mapped = {disk.name for one in removal.maps for disk in multipath.read_members(host.sysfs, one)}
+    alone = [disk.name for disk in removal.disks if disk.name not in mapped]
+    users = [user for name in (*names, *mapped, *alone) for user in block.read_users(host, name)]
+    if not users:
+        users = [
+            f"{name} is held exclusively by another program"
+            for name in (*names, *alone)
+            if host.dev.exists(name) and host.changes.is_claimed(call, name)
+        ]
+    return users
+
+
+# -- flush -----------------------------------------------------------------------------------
+def _flush(
+    host: Host,
+    call: Call,
+    removal: Removal,
+    force: bool,
+    errors: exception.ExceptionChainer,
+    limit_s: float,
+) -> bool:
+    """Write the data out; tell whether all of it is on the storage."""
+    if force:
+        for one in removal.maps:
+            # With queueing and no path left the write-out would wait for ever, and so would
+            # everybody else who opens the map.
+            if not multipath.has_running_path(host.sysfs, one):
+                multipath.disable_queueing(host, call, one)
+    done = True
+    for name in removal.flush:
+        try:
+            with errors.context(force, "Writing out %s failed, its data may be lost", name):
+                done = False
+                block.sync(host, call, f"/dev/{name}", limit_s)
+                done = True
+        finally:
+            if not done and force:
+                for one in removal.maps:
+                    multipath.disable_queueing(host, call, one)
+        if not done:
+            break
+    return done
+
+
+def _fail_requests(host: Host, call: Call, disks: Iterable[Disk]) -> None:
+    """Have requests that wait for dead paths fail, so that the deletion does not wait for them."""
+    for disk in disks:
+        # A blocked device is left alone: the kernel itself fails its requests when it is deleted.
+        if scsi.state(host.sysfs, disk) == "running":
+            try:
+                host.changes.set_offline(call, disk)
+            except changes.FAILURES as exc:  # it only would have been faster
+                LOG.debug("%s could not be set offline: %s", disk, exc)
+
+
+# -- map -------------------------------------------------------------------------------------
+def _remove_map(host: Host, call: Call, one: Map, limit_s: float) -> None:
+    def gone() -> bool:
+        return not multipath.is_there(host.sysfs, one)
+
+    for attempt in range(1, _MAP_TRIES + 1):
+        if gone():
+            return
+        result = multipath.remove_map(host, call, one.label, limit_s)
+        # With code 0 nothing may have happened (bug 1663925): sysfs has the last word.
+        if result.code == 0 and call.wait_until(
+            gone, what=f"removal of {one}", limit_s=_MAP_GONE_S
+        ):
+            return
+        if result.code is None or attempt == _MAP_TRIES:
+            break
+        call.pause(2.0 ** (attempt - 1))
+    users = "; ".join(block.read_users(host, one.name)) or result.summary
+    if result.code == 1:
+        raise exception.DeviceInUse(device=str(one), users=users) from result.error
+    result.check()
+    raise exception.BrickException(f"Map {one} was not removed: {users}")
+
+
+def _drop_map(host: Host, call: Call, one: Map) -> None:
+    """Remove a map whose paths are gone, with whatever it still holds."""
+
+    def gone() -> bool:
+        return not multipath.is_there(host.sysfs, one)
+
+    for attempt in range(1, _MAP_TRIES + 1):
+        result = multipath.del_map(host, call, one.label)
+        if call.wait_until(gone, what=f"removal of {one}", limit_s=_MAP_GONE_S / 4):
+            return
+        call.pause(2.0 ** (attempt - 1))
+    # Its table is replaced by one that fails all I/O, and it goes with its last opener.
+    result = host.programs.run(
+        call, "dmsetup", "remove", "--force", "--deferred", one.label, limit_s=_MAP_GONE_S
+    )
+    if not call.wait_until(gone, what=f"removal of {one}", limit_s=_MAP_GONE_S):
+        users = "; ".join(block.read_users(host, one.name)) or result.summary
+        raise exception.DeviceInUse(
+            f"Map {one} is still open and will go with its last user: {users}"
+        )
+
+
+# -- disks -----------------------------------------------------------------------------------
+def _delete(host: Host, call: Call, disks: tuple[Disk, ...]) -> None:
+    """Delete disks side by side and wait until each of them, not just its name, is gone."""
+    tasks = {str(disk): partial(host.changes.delete, call, disk) for disk in disks}
+    outcomes = call.each(tasks, what="deletion of the disks")
+
+    def left() -> list[Disk]:
+        return [disk for disk in disks if scsi.is_there(host.sysfs, disk)]
+
+    call.wait_until(lambda: not left(), what="end of the disks", limit_s=_DISK_GONE_S)
+    remaining = left()
+    if remaining:
+        failures = [f"{name}: {end.error}" for name, end in outcomes.items() if end.error]
+        raise exception.VolumePathNotRemoved(
+            volume_path=", ".join(disk.path for disk in remaining), reason="; ".join(failures)
+        )
+
+
+def remove_stale(host: Host, call: Call, disk: Disk) -> None:
+    """Remove a disk whose LUN is another volume now, without writing anything to it.
+
+    :raises VolumePathNotRemoved: it is still there.
+    """
+    LOG.warning("%s is left over from another volume that had its LUN, removing it", disk)
+    with call.step(f"remove stale {disk}"):
+        if multipath.find_map_over(host.sysfs, disk) is not None:
+            multipath.del_path(host, call, disk.path)
+        # First of all its old data must not be written to the new volume.
+        _fail_requests(host, call, [disk])
+        _delete(host, call, (disk,))
+
+
+# -- afterwards ------------------------------------------------------------------------------
+def forget(host: Host, call: Call, removal: Removal) -> None:
+    """See that multipathd has let go of removed paths; tell it to if it has not by itself.
+
+    A path counts only under its name *and* address: the name alone may be a new device's already.
+
+    :raises MultipathdPathsNotRemoved: it monitors some of them still.
+    """
+    if not removal.maps:
+        return
+    ours = {
+        (disk.name, str(disk.hctl))
+        for disk in removal.disks
+        if scsi.read_disk(host.sysfs, disk.hctl) is None
+    }
+    remaining: set[tuple[str, str]] = set()
+    for attempt in range(1, _DAEMON_TRIES + 1):
+        known = multipath.known_paths(host, call)
+        remaining = ours & known if known is not None else set()
+        if not remaining or attempt == _DAEMON_TRIES:
+            break
+        call.pause(0.5 * 2 ** (attempt - 1))
+    kept = [
+        name
+        for name, _hctl in sorted(remaining)
+        if not multipath.del_path(host, call, f"/dev/{name}")
+    ]
+    if kept:
+        raise exception.MultipathdPathsNotRemoved(devices=kept)
+
+
+def unlink_dangling(host: Host, call: Call, identities: Iterable[Identity]) -> None:
+    """Remove links by identity that udev left dangling."""
+    names = {
+        f"disk/by-id/{name}"
+        for identity in identities
+        for one in identity.ids
+        for name in (f"scsi-{one}", f"wwn-0x{one[1:]}" if one[0] == "3" else f"scsi-{one}")
+    }
+    dangling = [
+        f"/dev/{name}"
+        for name in sorted(names)
+        if host.dev.link_target(name) is not None and not host.dev.exists(name)
+    ]
+    if dangling:
+        host.changes.unlink(call, *dangling)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From paths to a usable device: finding the disk of a LUN, checking who it is, having its map.
+
+The same for iSCSI and Fibre Channel; they only differ in where a LUN is looked for and scanned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from threading import Event
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import changes, multipath, scsi, scsi_removal
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.identity import Identity
+from os_brick.initiator.linux.multipath import Map
+from os_brick.initiator.linux.scsi import Disk
+
+LOG = logging.getLogger(__name__)
+
+# A scan has done its work when its write returns; the disk driver may need a moment more.
+_LAST_LOOK_S = 2.0
+# multipathd usually makes a map by itself; with find_multipaths strict, smart or yes it has to be
+# asked.
+_GRACE_S = 2.0
+_MAP_WAIT_S = 10.0
+# Once the map can be used, log-ins that are under way get so long to add their paths to it.
+_LATE_PATHS_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A disk, and whether it was there before the attach (then it is not the attach's to
+    remove)."""
+
+    disk: Disk
+    was_there: bool
+
+
+# -- one path --------------------------------------------------------------------------------
+def find_or_scan(
+    host: Host,
+    call: Call,
+    *,
+    look: Callable[[], Disk | None],
+    scan: Callable[[], None],
+    scan_at_once: bool,
+    attempts: int,
+    enough: Callable[[], bool] = lambda: False,
+) -> Found | None:
+    """Return the disk of a LUN; scan for it while it does not appear.
+
+    A disk that is there already is asked who it is before it is taken: what the kernel keeps of it
+    may be of another volume that had the LUN before. Such a one is removed and scanned anew.
+
+    :param look: finds the disk in sysfs.
+    :param scan: has the kernel look for exactly this LUN.
+    :param scan_at_once: False where the kernel scans by itself at log-in.
+    :param attempts: ``device_scan_attempts``: after 4 s without the disk it is scanned for again,
+        and then so many times more, after 9, 16, 25 … seconds.
+    :param enough: tells that no more paths are needed.
+    :returns: None if it did not appear.
+    """
+    disk = look()
+    if disk is not None and _is_current(host, call, disk):
+        return Found(disk, was_there=True)
+    if scan_at_once or disk is not None:
+        _scan(scan)
+    for number in range(1, attempts + 2):
+        found = _wait_for_disk(call, look, enough, float((number + 1) ** 2))
+        if found is not None or enough():
+            return found
+        _scan(scan)
+    return _wait_for_disk(call, look, enough, _LAST_LOOK_S)
+
+
+def _wait_for_disk(
+    call: Call, look: Callable[[], Disk | None], enough: Callable[[], bool], limit_s: float
+) -> Found | None:
+    call.wait_until(lambda: look() or enough(), what="disk of the LUN", limit_s=limit_s)
+    disk = look()
+    return None if disk is None else Found(disk, was_there=False)
+
+
+def _scan(scan: Callable[[], None]) -> None:
+    try:
+        scan()
+    except changes.FAILURES as exc:  # the next scan may work; the disk may come without one
+        LOG.warning("Scanning for the LUN failed: %s", exc)
+
+
+def _is_current(host: Host, call: Call, disk: Disk) -> bool:
+    """Tell whether a disk found at the LUN's address still is the LUN; remove it if it is not.
+
+    :raises OSError: it does not answer, so that this cannot be said.
+    """
+    kept = scsi.read_identity(host.sysfs, disk)
+    says = host.changes.inquire(call, disk)
+    if says is not None and (kept.same_as(says) or not (kept.ids or says.ids)):
+        host.changes.rescan(call, disk)  # the volume may have another size than it had
+        return True
+    scsi_removal.remove_stale(host, call, disk)
+    return False
+
+
+# -- who it is -------------------------------------------------------------------------------
+def check_same_volume(host: Host, disks: Iterable[Disk], maps: Iterable[Map] = ()) -> Identity:
+    """Return the identity that all disks (and the map's other paths, and the map) agree on.
+
+    :raises WrongVolume: they are different volumes; says which is which.
+    """
+    known: tuple[Disk, Identity] | None = None
+    everyone = dict.fromkeys(disks)
+    for one in maps:
+        everyone.update(dict.fromkeys(multipath.read_members(host.sysfs, one)))
+    for disk in everyone:
+        identity = scsi.read_identity(host.sysfs, disk)
+        if not identity.ids:
+            continue
+        if known is None:
+            known = disk, identity
+        elif known[1].same_as(identity) is False:
+            raise exception.WrongVolume(
+                device=f"{known[0]} and {disk}",
+                reason=f"These paths lead to different volumes, {known[1]} and {identity}: check "
+                "the LUNs and portals of the volume and the cabling.",
+            )
+    if known is None:
+        return Identity()
+    for one in maps:
+        if known[1].is_wwid(one.wwid) is False:
+            raise exception.WrongVolume(
+                device=str(one),
+                reason=f"The map says it is {one.wwid}, but its path {known[0]} says {known[1]}.",
+            )
+    return known[1]
+
+
+def preferred_wwid(host: Host, identity: Identity) -> str:
+    """Return the identity under which udev and multipath know the device: the one it has a
+    link by."""
+    for one in identity.ids[1:]:
+        if host.dev.exists(f"disk/by-id/scsi-{one}") and not host.dev.exists(
+            f"disk/by-id/scsi-{identity.wwid}"
+        ):
+            return one
+    return identity.wwid
+
+
+# -- the map ---------------------------------------------------------------------------------
+class _Next(Enum):
+    """What to do when there is no usable map yet."""
+
+    NOTHING_FOUND = auto()
+    ASK_DAEMON = auto()
+    DO_WITHOUT = auto()
+
+
+@dataclass
+class MapWait:
+    """Waiting for the map of a volume whose paths appear one by one.
+
+    :ivar disks: returns the disks that have appeared so far.
+    :ivar busy: tells whether more paths are on their way (portals that do not answer are not).
+    :ivar pending: tells whether any path may come at all, those that do not answer now included.
+    :ivar daemon: tells whether multipathd answers; None while that is not known.
+    :ivar news: set when one of these answers may have changed.
+    """
+
+    host: Host
+    call: Call
+    disks: Callable[[], list[Disk]]
+    busy: Callable[[], bool]
+    pending: Callable[[], bool]
+    daemon: Callable[[], bool | None]
+    news: Event
+    _since_s: float | None = None
+    _asked: bool = False
+    _refused: bool = False
+
+    def wait(self) -> Map | None:
+        """Return the map when it is set up and no path is under way; None if there is no disk or no
+        map."""
+        with self.call.step("wait for the map") as step:
+            while True:
+                answer = self.call.wait_until(self._look, what="multipath map", event=self.news)
+                if answer is _Next.ASK_DAEMON:
+                    self._ask()
+                elif isinstance(answer, Map):
+                    step.outcome = str(answer)
+                    self.call.wait_until(
+                        lambda: not self.busy(),
+                        what="paths under way",
+                        limit_s=_LATE_PATHS_S,
+                        event=self.news,
+                    )
+                    return answer
+                else:
+                    step.outcome = "none"
+                    return None
+
+    def _look(self) -> Map | _Next | None:
+        disks = self.disks()
+        if not disks:
+            return None if self.pending() else _Next.NOTHING_FOUND
+        for one in multipath.find_maps(self.host.sysfs, disks):
+            if multipath.is_ready(self.host.sysfs, one):
+                return one
+        now = self.call.elapsed_s()
+        if self._since_s is None:
+            self._since_s = now
+        waited_s = now - self._since_s
+        without = self._refused or self.daemon() is False
+        if self._asked or without:
+            over = without or waited_s >= _MAP_WAIT_S
+            return _Next.DO_WITHOUT if over and not self.busy() else None
+        return _Next.ASK_DAEMON if waited_s >= _GRACE_S else None
+
+    def _ask(self) -> None:
+        """Have multipathd make a map though ``find_multipaths`` would not."""
+        self._asked = True
+        disks = self.disks()
+        identity = check_same_volume(self.host, disks)
+        wwid = preferred_wwid(self.host, identity)
+        if wwid:
+            multipath.remember_wwid(self.host, self.call, wwid)
+        answers = [multipath.add_path(self.host, self.call, disk) for disk in disks]
+        self._refused = all(
+            answer.code is not None and "blacklisted" in answer.out for answer in answers
+        )
+        self._since_s = self.call.elapsed_s()
+
+
+def check_ready_for_io(host: Host, call: Call, one: Map, attempts: int, interval_s: float) -> None:
+    """Return when multipath's path checkers find a map usable (bug 2067949).
+
+    :param attempts: how often to ask at most; ``interval_s`` x 2, 4, 8 … seconds between.
+    :raises ProcessExecutionError: the last answer if none was good.
+    """
+    for attempt in range(1, attempts + 1):
+        result = multipath.has_usable_path(host, call, one)
+        if result.code == 0:
+            return
+        if attempt < attempts:
+            call.pause(interval_s * 2**attempt)
+    LOG.error("Map %s is not usable: %s", one, result.summary)
+    result.check()
+
+
+def describe_failures(failures: Mapping[str, Exception | None]) -> str:
+    """Return what became of each path, for an error: path and reason."""
+    return "; ".join(f"{path}: {error or 'no device appeared'}" for path, error in failures.items())
