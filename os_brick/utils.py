@@ -61,6 +61,11 @@ class retry_if_exit_code:
 
         return isinstance(exc, processutils.ProcessExecutionError) and exc.exit_code in self.codes
 
+    def __call__(self, retry_state: Any) -> bool:
+        """The same for tenacity, for callers that use this condition with that package."""
+        outcome = retry_state.outcome
+        return bool(outcome.failed) and self.predicate(outcome.exception())
+
 
 class _RetryLog:
     """What the retrying package says, for debugging: the last failure reaches the caller anyway."""

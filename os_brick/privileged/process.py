@@ -137,13 +137,12 @@ def run(words: Words, options: Options) -> Output:
         preexec_fn=options.preexec_fn,  # noqa: PLW1509 - the caller's
         process_group=0,  # So that its children can be stopped with it.
     )
+    output = None
     try:
         if options.on_execute:
             options.on_execute(process)
-        stdin = None if options.process_input is None else six.ensure_binary(options.process_input)
-        stdout, stderr = process.communicate(stdin, timeout=options.timeout or None)
-    except subprocess.TimeoutExpired:
-        return _timed_out(process, words, options)
+        output = _communicate(process, options)
+        left = "" if output else _stop(process, words, options)
     except BaseException:
         # The hook failed, or somebody wants this thread to stop: nobody would wait for the process.
         _end(process, signal.SIGKILL, grace_s=0)
@@ -151,6 +150,9 @@ def run(words: Words, options: Options) -> Output:
     finally:
         if options.on_completion:
             options.on_completion(process)
+    if output is None:
+        return _timed_out(process, words, options, left)
+    stdout, stderr = output
     if logged:
         LOG.log(
             options.loglevel,
@@ -162,6 +164,19 @@ def run(words: Words, options: Options) -> Output:
     if not options.accepts(process.returncode):
         raise _failure(words, process.returncode, stdout, stderr)
     return (stdout, stderr) if options.binary else (decode(stdout), decode(stderr))
+
+
+def _communicate(process: subprocess.Popen[bytes], options: Options) -> tuple[bytes, bytes] | None:
+    """What the program wrote, None if it did not end in time.
+
+    TimeoutExpired ends here: its text is the command with all secrets, and it would be shown as
+    the context of whatever is raised while it is handled.
+    """
+    stdin = None if options.process_input is None else six.ensure_binary(options.process_input)
+    try:
+        return process.communicate(stdin, timeout=options.timeout or None)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def decode(output: bytes) -> str:
@@ -200,19 +215,28 @@ def not_started(words: Iterable[object], error: OSError) -> Exception:
 # --- when the time is up --------------------------------------------------------------------------
 
 
-def _timed_out(process: subprocess.Popen[bytes], words: Words, options: Options) -> Output:
+def _stop(process: subprocess.Popen[bytes], words: Words, options: Options) -> str:
+    """End a process whose time is up; returns what is left over."""
     text = masking.command_text(words)
     LOG.warning(
         "Stopping %(cmd)s with signal %(signal)s after %(time)ss.",
         {"cmd": text, "signal": int(options.signal), "time": options.timeout},
     )
     left = _end(process, options.signal, GRACE_S)
+    if left:
+        LOG.warning("%(what)s: %(cmd)s", {"what": left, "cmd": text})
+    return left
+
+
+def _timed_out(
+    process: subprocess.Popen[bytes], words: Words, options: Options, left: str
+) -> Output:
+    text = masking.command_text(words)
     message = (
         f"Time out on proc {process.pid} after waiting {options.timeout} seconds "
         f"when running {text}"
     )
     if left:
-        LOG.warning("%(what)s: %(cmd)s", {"what": left, "cmd": text})
         message = f"{message} ({left})"
     if options.raise_timeout is not None and not options.raise_timeout:
         return (b"", message.encode()) if options.binary else ("", message)
