@@ -178,6 +178,12 @@ def read_sessions(sysfs: Tree, wanted: Callable[[str], bool] = lambda iqn: True)
     return sorted(sessions, key=lambda session: session.sid)
 
 
+def read_session(sysfs: Tree, sid: int) -> Session | None:
+    """Return the session of a number; None if there is none, or none with a name yet."""
+    iqn = sysfs.text("class/iscsi_session", f"session{sid}", "targetname")
+    return _read_session(sysfs, f"session{sid}", iqn) if iqn else None
+
+
 def _read_session(sysfs: Tree, name: str, iqn: str) -> Session | None:
     found = _HOST_OF_SESSION.search(sysfs.link_target("class/iscsi_session", name) or "")
     if found is None:
@@ -260,8 +266,4 @@ def session_of_disk(sysfs: Tree, disk: Disk) -> Session | None:
     found = re.search(
         r"/session(\d+)/target", sysfs.real_path("bus/scsi/devices", str(disk.hctl)) or ""
     )
-    if found is None:
-        return None
-    name = f"session{found[1]}"
-    iqn = sysfs.text("class/iscsi_session", name, "targetname")
-    return _read_session(sysfs, name, iqn) if iqn else None
+    return None if found is None else read_session(sysfs, int(found[1]))

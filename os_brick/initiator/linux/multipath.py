@@ -58,7 +58,12 @@ def read_map(sysfs: Tree, name: str) -> Map | None:
 
 def find_map_over(sysfs: Tree, disk: Disk) -> Map | None:
     """Return the multipath map that a disk is a path of."""
-    for holder in sysfs.names("block", disk.name, "holders"):
+    return find_map_on(sysfs, disk.name)
+
+
+def find_map_on(sysfs: Tree, name: str) -> Map | None:
+    """Return the multipath map on a block device of any kind."""
+    for holder in sysfs.names("block", name, "holders"):
         found = read_map(sysfs, holder) if holder.startswith("dm-") else None
         if found is not None:
             return found
@@ -98,9 +103,14 @@ def is_ready(sysfs: Tree, one: Map) -> bool:
 
 
 # -- asking the tools ------------------------------------------------------------------------
+def daemon_status(host: Host, call: Call) -> Result:
+    """Ask multipathd how it is."""
+    return _client(host, call, "show", "status")
+
+
 def daemon_answers(host: Host, call: Call) -> bool:
     """Tell whether multipathd is running (older clients fail without an exit code, bug 1789699)."""
-    result = _client(host, call, "show", "status")
+    result = daemon_status(host, call)
     return result.code == 0 and not result.out.startswith("error receiving packet")
 
 

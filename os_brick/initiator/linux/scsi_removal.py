@@ -10,14 +10,14 @@ after it in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import block, changes, multipath, scsi
+from os_brick.initiator.linux import block, changes, multipath, nodes, scsi
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.identity import Identity
@@ -68,7 +68,7 @@ def plan(host: Host, disks: Iterable[Disk], path_used: str | None) -> Removal:
     for disk in members:
         if disk not in found and _is_one_of(scsi.read_identity(host.sysfs, disk), identities):
             found[disk] = None
-    used = _kernel_name(host, path_used)
+    used = nodes.kernel_name(host, path_used)
     flush = [one.name for one in maps]
     named = used in {*(disk.name for disk in found), *(one.name for one in maps)}
     for disk in found:
@@ -100,14 +100,6 @@ def _is_one_of(identity: Identity, known: list[Identity]) -> bool:
     return any(identity.same_as(other) for other in known)
 
 
-def _kernel_name(host: Host, path: str | None) -> str | None:
-    """Return the kernel name behind a device path; None if it leads to no device."""
-    if not path or not path.startswith("/dev/"):
-        return None
-    real = host.dev.real_path(path.removeprefix("/dev/"))
-    return None if real is None else real.rpartition("/")[2]
-
-
 def carry_out(
     host: Host,
     call: Call,
@@ -116,16 +108,17 @@ def carry_out(
     force: bool,
     errors: exception.ExceptionChainer,
     flush_limit_s: float,
-) -> None:
+) -> bool:
     """Remove a volume's devices.
 
     :param force: go on after failures and keep them in ``errors``; otherwise the first one is
         raised with all that comes after it in place.
+    :returns: whether all its data is known to be on the storage; it always is without force.
     :raises DeviceInUse: somebody uses the volume (without force); nothing was changed.
     :raises ProcessExecutionError: its data is not known to be on the storage (without force).
     """
     if not removal.disks and not removal.maps:
-        return
+        return True
     LOG.debug("Removing %s", removal)
     if not force:
         _refuse_if_used(host, call, removal)
@@ -142,7 +135,8 @@ def carry_out(
     for one in removal.maps:
         if multipath.is_there(host.sysfs, one):
             with errors.context(force, "Map %s is left", one):
-                _drop_map(host, call, one)
+                drop_map(host, call, one)
+    return flushed
 
 
 # -- in use ----------------------------------------------------------------------------------
@@ -242,7 +236,7 @@ def _remove_map(host: Host, call: Call, one: Map, limit_s: float) -> None:
     raise exception.BrickException(f"Map {one} was not removed: {users}")
 
 
-def _drop_map(host: Host, call: Call, one: Map) -> None:
+def drop_map(host: Host, call: Call, one: Map) -> None:
     """Remove a map whose paths are gone, with whatever it still holds."""
 
     def gone() -> bool:
@@ -269,6 +263,16 @@ def _delete(host: Host, call: Call, disks: tuple[Disk, ...]) -> None:
     """Delete disks side by side and wait until each of them, not just its name, is gone."""
     tasks = {str(disk): partial(host.changes.delete, call, disk) for disk in disks}
     outcomes = call.each(tasks, what="deletion of the disks")
+    failures = [f"{name}: {end.error}" for name, end in outcomes.items() if end.error]
+    wait_until_gone(host, call, disks, "; ".join(failures))
+
+
+def wait_until_gone(host: Host, call: Call, disks: Sequence[Disk], reason: str = "") -> None:
+    """Return when none of these very disks exists any more.
+
+    :param reason: what to say in the error, if their deletion failed.
+    :raises VolumePathNotRemoved: some are still there after 40 s.
+    """
 
     def left() -> list[Disk]:
         return [disk for disk in disks if scsi.is_there(host.sysfs, disk)]
@@ -276,9 +280,8 @@ def _delete(host: Host, call: Call, disks: tuple[Disk, ...]) -> None:
     call.wait_until(lambda: not left(), what="end of the disks", limit_s=_DISK_GONE_S)
     remaining = left()
     if remaining:
-        failures = [f"{name}: {end.error}" for name, end in outcomes.items() if end.error]
         raise exception.VolumePathNotRemoved(
-            volume_path=", ".join(disk.path for disk in remaining), reason="; ".join(failures)
+            volume_path=", ".join(disk.path for disk in remaining), reason=reason
         )
 
 
@@ -311,10 +314,21 @@ def forget(host: Host, call: Call, removal: Removal) -> None:
         for disk in removal.disks
         if scsi.read_disk(host.sysfs, disk.hctl) is None
     }
+    see_let_go(host, call, lambda known: ours & known)
+
+
+def see_let_go(
+    host: Host, call: Call, ours: Callable[[set[tuple[str, str]]], set[tuple[str, str]]]
+) -> None:
+    """See that multipathd monitors none of certain paths; tell it to stop if it does not by itself.
+
+    :param ours: picks them from the (kernel name, H:C:T:L) of all that it monitors.
+    :raises MultipathdPathsNotRemoved: it monitors some of them still.
+    """
     remaining: set[tuple[str, str]] = set()
     for attempt in range(1, _DAEMON_TRIES + 1):
         known = multipath.known_paths(host, call)
-        remaining = ours & known if known is not None else set()
+        remaining = ours(known) if known is not None else set()
         if not remaining or attempt == _DAEMON_TRIES:
             break
         call.pause(0.5 * 2 ** (attempt - 1))
@@ -339,6 +353,22 @@ def unlink_dangling(host: Host, call: Call, identities: Iterable[Identity]) -> N
         f"/dev/{name}"
         for name in sorted(names)
         if host.dev.link_target(name) is not None and not host.dev.exists(name)
+    ]
+    if dangling:
+        host.changes.unlink(call, *dangling)
+
+
+def unlink_dangling_to(host: Host, call: Call, names: Collection[str]) -> None:
+    """Remove links by identity that dangle since these kernel names are gone.
+
+    For where the identities are not known: it looks at all links of the host.
+    """
+    dangling = [
+        f"/dev/disk/by-id/{link}"
+        for link in host.dev.names("disk/by-id")
+        if link.startswith("scsi-")
+        and host.dev.link_name("disk/by-id", link) in names
+        and not host.dev.exists("disk/by-id", link)
     ]
     if dangling:
         host.changes.unlink(call, *dangling)
