@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,3 +32,9 @@ def setup(conf: cfg.ConfigOpts, **kwargs: object) -> None:
     if kwargs:
         LOG.warning("Ignoring unknown arguments of os_brick.setup(): %s", ", ".join(sorted(kwargs)))
     opts.set_defaults(conf)
+
+
+# A service may set our options (its tests do) once it has imported us. It has oslo.config loaded by
+# then; for others, loading it would double the time of the import.
+if "oslo_config.cfg" in sys.modules:
+    from os_brick import opts as opts

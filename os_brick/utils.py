@@ -283,8 +283,8 @@ def check_valid_device(executor: Executor, path: str) -> bool:
 
 # --- identity of the host for NVMe ----------------------------------------------------------------
 
-_HOST_NQN_FILE = "/etc/nvme/hostnqn"
-_HOST_ID_FILE = "/etc/nvme/hostid"
+HOST_NQN_FILE = "/etc/nvme/hostnqn"
+HOST_ID_FILE = "/etc/nvme/hostid"
 
 
 def get_host_nqn(system_uuid: str | None = None) -> str | None:
@@ -296,7 +296,7 @@ def get_host_nqn(system_uuid: str | None = None) -> str | None:
     """
     from os_brick.privileged import nvmeof
 
-    return _read_or_create(_HOST_NQN_FILE, lambda: nvmeof.create_hostnqn(system_uuid))
+    return _read_or_create(HOST_NQN_FILE, lambda: nvmeof.create_hostnqn(system_uuid))
 
 
 def get_nvme_host_id(uuid: str | None) -> str | None:
@@ -309,7 +309,7 @@ def get_nvme_host_id(uuid: str | None) -> str | None:
 
     from os_brick.privileged import nvmeof
 
-    return _read_or_create(_HOST_ID_FILE, lambda: nvmeof.create_hostid(uuid or str(uuid4())))
+    return _read_or_create(HOST_ID_FILE, lambda: nvmeof.create_hostid(uuid or str(uuid4())))
 
 
 def _read_or_create(path: str, create: Callable[[], str | None]) -> str | None:

@@ -3,11 +3,15 @@
 
 import os
 
-_BY_PATH = "/dev/disk/by-path/"
-
 
 class HostDriver:
-    """Knows the block devices of this host."""
+    """Knows the block devices of this host.
+
+    :param by_path: directory of udev's links by hardware path.
+    """
+
+    def __init__(self, by_path: str = "/dev/disk/by-path") -> None:
+        self._by_path = by_path
 
     def get_all_block_devices(self) -> list[str]:
         """Paths of all links in ``/dev/disk/by-path/``; empty if there is no such directory.
@@ -15,7 +19,7 @@ class HostDriver:
         :raises OSError: the directory cannot be read.
         """
         try:
-            names = os.listdir(_BY_PATH)
+            names = os.listdir(self._by_path)
         except FileNotFoundError:
             return []
-        return [_BY_PATH + name for name in names]
+        return [os.path.join(self._by_path, name) for name in names]

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 _PROGRAM = "iscsiadm"
-_PLACES = "/sbin:/usr/sbin:/usr/local/sbin:/bin:/usr/bin"
+# Where distributions put it; the search path of a service often lacks the sbin folders.
+PLACES = "/sbin:/usr/sbin:/usr/local/sbin:/bin:/usr/bin"
 _SETTING = b"node.session.scan"
 _NAME = "ISCSI_SUPPORTS_MANUAL_SCAN"
 
@@ -31,7 +32,7 @@ def check_manual_scan() -> bool:
 
     It looks for the name of the setting in the program's file. No program is run.
     """
-    path = shutil.which(_PROGRAM, path=_PLACES) or shutil.which(_PROGRAM)
+    path = shutil.which(_PROGRAM, path=PLACES) or shutil.which(_PROGRAM)
     if path is None:
         return False
     try:

@@ -50,3 +50,10 @@ def test_importing_starts_patches_and_loads_nothing():
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
 
     assert json.loads(out) == {"started": [], "patched": False, "loaded": []}
+
+
+def test_options_are_there_for_who_uses_oslo_config():
+    program = "from oslo_config import cfg; import os_brick; print(cfg.CONF.os_brick.call_timeout)"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+
+    assert out == b"600\n"
