@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Block devices in general: who uses them, what is written to them, and whether it reaches the
+storage."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from os_brick.testing.storage import Unit
+from os_brick.testing.world import Loss, World
+
+#: Answers of the way to the storage.
+ALIVE, FAILS, HANGS = "alive", "fails", "hangs"
+
+
+@dataclass(eq=False)
+class Opening:
+    """One open file of a block device. Use as a context manager, or close by hand."""
+
+    device: BlockDevice
+    exclusive: bool
+    devices: Devices
+    is_open: bool = True
+
+    def write(self, data: bytes) -> None:
+        """Write to the page cache; nothing reaches the storage yet."""
+        self.device.dirty.append(data)
+
+    def close(self) -> None:
+        """Close; the last one of a device writes out what is dirty, and nobody hears of it if that
+        fails."""
+        self.devices.close(self)
+
+    def __enter__(self) -> Opening:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+@dataclass(eq=False)
+class BlockDevice:
+    """One block device as long as it exists; a later one of its name is another."""
+
+    name: str
+    number: tuple[int, int]
+    sysfs: str
+    size: int
+    dirty: list[bytes] = field(default_factory=list)
+    openings: list[Opening] = field(default_factory=list)
+    mounts: list[str] = field(default_factory=list)
+    holders: list[BlockDevice] = field(default_factory=list)
+    gone: bool = False
+
+    def storage(self) -> tuple[str, Unit | None]:
+        """Tell how I/O on it would end now, and on which unit."""
+        raise NotImplementedError
+
+    @property
+    def dev(self) -> str:
+        """Its device number as sysfs writes it."""
+        return f"{self.number[0]}:{self.number[1]}"
+
+    @property
+    def openers(self) -> int:
+        """How often it is open, as ``dmsetup info`` counts: files, mounts and devices on top."""
+        return len(self.openings) + len(self.mounts) + len(self.holders)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody holds it for himself alone."""
+        return bool(self.mounts or self.holders or any(one.exclusive for one in self.openings))
+
+
+def _octal(where: str) -> str:
+    """Return a path as the mount table writes it (proc(5)): blanks in octal."""
+    return where.replace(" ", "\\040")
+
+
+class Devices:
+    """All block devices of the host, by kernel name, and the files of those in sysfs and
+    ``/dev``."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._by_name: dict[str, BlockDevice] = {}
+        self._mount_ids = itertools.count(100)
+        #: Called with a device whose last user has gone.
+        self.when_idle: list[Callable[[BlockDevice], None]] = []
+        self._write_mounts()
+
+    # -- finding ---------------------------------------------------------------------------
+    def names(self) -> list[str]:
+        """Return the kernel names of all block devices."""
+        return sorted(self._by_name)
+
+    def find(self, path: str) -> BlockDevice | None:
+        """Return the device that a path (``/dev/…``, also below the fake root) or a kernel name
+        leads to."""
+        name = path.removeprefix(self._world.dev.root).removeprefix("/dev").lstrip("/")
+        real = os.path.realpath(self._world.dev.path(name))
+        if os.path.dirname(real) == self._world.dev.root:
+            return self._by_name.get(os.path.basename(real))
+        return None
+
+    def get(self, path: str) -> BlockDevice:
+        """Return the device that a path leads to.
+
+        :raises FileNotFoundError: if there is none.
+        """
+        device = self.find(path)
+        if device is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return device
+
+    def free_name(self, prefix: str) -> str:
+        """Return the lowest free name, as the kernel hands them out: it is used again as soon as it
+        is free."""
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        if prefix == "dm-":
+            return next(f"dm-{n}" for n in itertools.count() if f"dm-{n}" not in self._by_name)
+        for length in itertools.count(1):
+            for tail in itertools.product(letters, repeat=length):
+                name = prefix + "".join(tail)
+                if name not in self._by_name:
+                    return name
+        raise AssertionError("unreachable")
+
+    # -- coming and going ------------------------------------------------------------------
+    def add(self, device: BlockDevice, parent_files: dict[str, object]) -> None:
+        """Have a device appear in sysfs and in ``/dev``.
+
+        :param parent_files: further files of its sysfs directory.
+        """
+        world = self._world
+        files: dict[str, object] = {
+            "size": device.size // 512,
+            "ro": 0,
+            "dev": device.dev,
+            "stat": "0 " * 10 + "0",
+            "holders/": "",
+            "slaves/": "",
+            **parent_files,
+        }
+        world.sys.directory(device.sysfs, files)
+        self._by_name[device.name] = device
+        world.sys.link(f"block/{device.name}", device.sysfs)
+        world.sys.link(f"class/block/{device.name}", device.sysfs)
+        world.dev.write(device.name, "")
+        world.notify()
+
+    def add_partition(self, device: BlockDevice, number: int) -> str:
+        """Have a partition of a device appear; return its name."""
+        name = f"{device.name}{number}"
+        directory = f"{device.sysfs}/{name}"
+        minor = device.number[1] + number
+        self._world.sys.directory(
+            directory,
+            {
+                "partition": number,
+                "size": device.size // 1024,
+                "start": 2048,
+                "holders/": "",
+                "dev": f"{device.number[0]}:{minor}",
+                "ro": 0,
+            },
+        )
+        self._world.sys.link(f"class/block/{name}", directory)
+        self._world.dev.write(name, "")
+        return name
+
+    def drop(self, device: BlockDevice, why: str) -> None:
+        """Have a device disappear; what is dirty is lost."""
+        world = self._world
+        if device.gone:
+            return
+        device.gone = True
+        self._lose(device, why)
+        for entry in world.sys.names(device.sysfs):
+            if world.sys.exists(f"{device.sysfs}/{entry}/partition"):
+                world.sys.remove(f"class/block/{entry}")
+                world.dev.remove(entry)
+        world.sys.remove(f"class/block/{device.name}")
+        world.sys.remove(f"block/{device.name}")
+        world.sys.remove(device.sysfs)
+        world.dev.remove(device.name)
+        if self._by_name.get(device.name) is device:
+            del self._by_name[device.name]
+        world.notify()
+
+    def _lose(self, device: BlockDevice, why: str) -> None:
+        for data in device.dirty:
+            self._world.lost.append(Loss(device.name, data, why))
+        device.dirty.clear()
+
+    def resize(self, device: BlockDevice, size: int) -> None:
+        """Have a device's new size show."""
+        device.size = size
+        self._world.sys.write(f"{device.sysfs}/size", size // 512)
+        self._world.notify()
+
+    def hold(self, holder: BlockDevice, held: BlockDevice) -> None:
+        """Put one device on top of another."""
+        held.holders.append(holder)
+        self._world.sys.link(f"{held.sysfs}/holders/{holder.name}", holder.sysfs)
+        self._world.sys.link(f"{holder.sysfs}/slaves/{held.name}", held.sysfs)
+
+    def release(self, holder: BlockDevice, held: BlockDevice) -> None:
+        """Take one device off another."""
+        if holder in held.holders:
+            held.holders.remove(holder)
+            self._tell_idle(held)
+        if not held.gone:
+            self._world.sys.remove(f"{held.sysfs}/holders/{holder.name}")
+        # A new device may have the name of the old one already, and be held too.
+        successor = self._by_name.get(held.name)
+        if successor is None or successor is held or holder not in successor.holders:
+            self._world.sys.remove(f"{holder.sysfs}/slaves/{held.name}")
+        self._world.notify()
+
+    # -- using -----------------------------------------------------------------------------
+    def open(self, path: str, *, exclusive: bool = False) -> Opening:
+        """Open a device as some process does.
+
+        :raises OSError: EBUSY if it (or the other) wants it for itself alone.
+        """
+        with self._world.lock:
+            device = self.get(path)
+            if exclusive and device.claimed:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+            opening = Opening(device, exclusive, self)
+            device.openings.append(opening)
+        self._world.notify()
+        return opening
+
+    def close(self, opening: Opening) -> None:
+        """Close an open device."""
+        with self._world.lock:
+            if not opening.is_open:
+                return
+            opening.is_open = False
+            device = opening.device
+            device.openings.remove(opening)
+            state, unit = device.storage()
+            if not device.openers and device.dirty and not device.gone:
+                if state == ALIVE and unit is not None:
+                    self._write_out(device, unit)
+                elif state == FAILS:
+                    self._lose(device, "the last close() could not write it")
+            self._tell_idle(device)
+        self._world.notify()
+
+    def _tell_idle(self, device: BlockDevice) -> None:
+        if not device.openers:
+            for listener in self.when_idle:
+                listener(device)
+
+    def mount(self, path: str, where: str) -> None:
+        """Mount a device; it is claimed and shows in ``/proc/self/mountinfo``."""
+        with self._world.lock:
+            self.get(path).mounts.append(where)
+            self._write_mounts()
+        self._world.notify()
+
+    def unmount(self, where: str) -> None:
+        """Unmount what is mounted there, which writes it out if it can."""
+        with self._world.lock:
+            for device in list(self._by_name.values()):
+                if where in device.mounts:
+                    device.mounts.remove(where)
+                    state, unit = device.storage()
+                    if state == ALIVE and unit is not None:
+                        self._write_out(device, unit)
+                    self._tell_idle(device)
+            self._write_mounts()
+        self._world.notify()
+
+    def _write_mounts(self) -> None:
+        lines = ["22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw"]
+        for device in self._by_name.values():
+            for where in device.mounts:
+                lines.append(
+                    f"{next(self._mount_ids)} 22 {device.dev} / {_octal(where)}"
+                    f" rw,relatime shared:1 - ext4 /dev/{device.name} rw"
+                )
+        self._world.proc.write("self/mountinfo", "\n".join(lines))
+
+    def _write_out(self, device: BlockDevice, unit: Unit) -> None:
+        unit.data += b"".join(device.dirty)
+        device.dirty.clear()
+
+    def fsync(self, device: BlockDevice) -> str:
+        """Try to write out what is dirty; tell how that ended (``hangs``: not yet)."""
+        state, unit = device.storage()
+        if not device.dirty:
+            return ALIVE
+        if state == ALIVE and unit is None:
+            return FAILS
+        if state == ALIVE and unit is not None:
+            self._write_out(device, unit)
+        return state

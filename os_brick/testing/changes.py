@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The privileged verbs of a fake host."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from os_brick.initiator.linux import identity
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.identity import Identity
+from os_brick.initiator.linux.scsi import Disk
+from os_brick.testing import block
+from os_brick.testing.block import Devices
+from os_brick.testing.open_iscsi import Database
+from os_brick.testing.programs import Coreutils
+from os_brick.testing.scsi import ScsiDevice, ScsiLayer
+from os_brick.testing.world import World
+
+_WRITE_LIMIT_S = 120.0
+_INQUIRY_LIMIT_S = 15.0
+
+
+class FakeChanges:
+    """Stands in for :class:`os_brick.initiator.linux.changes.PrivilegedChanges`."""
+
+    def __init__(
+        self,
+        world: World,
+        scsi: ScsiLayer,
+        devices: Devices,
+        database: Database,
+        coreutils: Coreutils,
+    ) -> None:
+        self._world = world
+        self._scsi = scsi
+        self._devices = devices
+        self._database = database
+        self._coreutils = coreutils
+
+    def scan(self, call: Call, host: int, channel: str, target: str, lun: int) -> None:
+        with call.step(f"scan host{host} {channel} {target} {lun}"):
+            self._scsi.write_scan(host, f"{channel} {target} {lun}", call.within(_WRITE_LIMIT_S))
+
+    def delete(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "delete", "1")
+
+    def rescan(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "rescan", "1")
+
+    def set_offline(self, call: Call, disk: Disk) -> None:
+        self._write(call, disk, "state", "offline")
+
+    def _write(self, call: Call, disk: Disk, attribute: str, text: str) -> None:
+        with call.step(f"{attribute} {disk}") as step:
+            device = self._find(disk)
+            if device is None:
+                step.outcome = "was gone"
+            else:
+                self._scsi.write_attribute(device, attribute, text, call.within(_WRITE_LIMIT_S))
+
+    def _find(self, disk: Disk) -> ScsiDevice | None:
+        """Return this very device, not a later one at its address."""
+        with self._world.lock:
+            device = self._scsi.find(disk.hctl)
+            if (
+                device is None
+                or self._world.sysfs.instance("bus/scsi/devices", str(disk.hctl)) != disk.instance
+            ):
+                return None
+            return device
+
+    def inquire(self, call: Call, disk: Disk) -> Identity | None:
+        with call.step(f"inquire {disk}") as step:
+            device = self._find(disk)
+            if device is None:
+                raise OSError(errno.ENODEV, f"{disk} is another device now")
+            self._world.record("inquire", str(disk))
+            limit_s = call.within(_INQUIRY_LIMIT_S)
+            if not self._world.wait_for(lambda: device.health() != block.HANGS, limit_s):
+                raise TimeoutError(errno.ETIMEDOUT, f"INQUIRY of {disk.name}")
+            with self._world.lock:
+                unit = device.host.transport.unit(disk.hctl.lun)
+                if device.health() != block.ALIVE:
+                    raise OSError(errno.EIO, f"{disk} does not answer (host status 1)")
+                if unit is None:
+                    step.outcome = "no such LUN"
+                    return None
+                page = self._scsi.page83(device.host, unit) if unit.wwid else b""
+                return identity.parse_page83(page)
+
+    def is_claimed(self, call: Call, name: str) -> bool:
+        with self._world.lock:
+            device = self._devices.find(f"/dev/{name}")
+            return device is not None and device.claimed
+
+    def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
+        with self._world.lock:
+            if not self._database.readable:
+                return None
+            for node in self._database.match(iqn, (address, port)):
+                wanted = ("node.startup", "node.session.scan")
+                return {"record": "yes"} | {name: node.settings[name] for name in wanted}
+            return {}
+
+    def link(self, call: Call, target: str, link_name: str) -> None:
+        self._fail_if_ordered("link", link_name)
+        with self._world.lock:
+            self._coreutils.link(target, link_name)
+
+    def unlink(self, call: Call, *links: str) -> None:
+        with self._world.lock:
+            self._coreutils.unlink(*links)
+
+    def _fail_if_ordered(self, kind: str, what: str) -> None:
+        error = self._world.faults.failing_writes.get(kind)
+        if error:
+            raise OSError(error, os.strerror(error), what)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host in a folder: it puts the parts together and is what tests talk to."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from os_brick.initiator.linux import changes as real_changes
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.locking import Locks
+from os_brick.initiator.linux.programs import Programs as ProgramsDoor
+from os_brick.testing.block import BlockDevice, Devices, Opening
+from os_brick.testing.changes import FakeChanges
+from os_brick.testing.device_mapper import DeviceMapper, Dmsetup, Mapping
+from os_brick.testing.faults import Delays, Faults
+from os_brick.testing.iscsiadm import Iscsiadm
+from os_brick.testing.leftovers import Inventory
+from os_brick.testing.multipath import Multipathd
+from os_brick.testing.multipath_tools import Multipath, MultipathdClient
+from os_brick.testing.network import FakeNetwork
+from os_brick.testing.open_iscsi import Database, Iscsid
+from os_brick.testing.programs import Coreutils, Programs
+from os_brick.testing.scsi import Disk, ScsiLayer
+from os_brick.testing.sessions import Session, Sessions
+from os_brick.testing.storage import Chap, IscsiTarget, Unit, parse_portal
+from os_brick.testing.udev import Udev
+from os_brick.testing.world import Change, Loss, World
+
+#: What multipathd sets as a session's replacement timeout when its disk joins a map
+#: (fast_io_fail_tmo).
+_FAST_IO_FAIL_S = 5
+
+
+class FakeHost:
+    """A Linux host with iSCSI and multipath, its network and an array, all in one folder.
+
+    :param root: an empty folder.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._world = World(root)
+        world = self._world
+        self.network = FakeNetwork(world)
+        self.devices = Devices(world)
+        self.scsi = ScsiLayer(world, self.devices)
+        self.sessions = Sessions(world, self.scsi)
+        self.mapper = DeviceMapper(world, self.devices)
+        self.node_records = Database()
+        self.iscsid = Iscsid(world, self.network, self.sessions)
+        self.multipathd = Multipathd(world, self.mapper)
+        self.udev = Udev(world)
+        self.programs = Programs(world)
+        self.coreutils = Coreutils(world, self.devices, self.scsi)
+        self._connect_parts()
+        self._install_programs()
+        self._numbers = itertools.count(1)
+        self._inventory = Inventory(
+            world,
+            self.devices,
+            self.mapper,
+            self.sessions,
+            self.node_records,
+            self.iscsid,
+            self.multipathd,
+        )
+        self._before: list[str] | None = None
+        self.host = self._make_host(foreign=False)
+        #: The same host as a service sees it that supplies its own execute function: all by
+        #: programs.
+        self.foreign_host = self._make_host(foreign=True)
+
+    def _connect_parts(self) -> None:
+        self.scsi.listeners.append(self.udev.hear)
+        self.mapper.listeners.append(self.udev.hear)
+        self.udev.listeners.append(self.multipathd.hear)
+        self.multipathd.when_joined.append(self._joined)
+        os.makedirs(self._world.sys.path("class/iscsi_session"), exist_ok=True)
+        os.makedirs(self._world.sys.path("class/block"), exist_ok=True)
+        os.makedirs(self._world.dev.path("disk/by-id"), exist_ok=True)
+        os.makedirs(self._world.dev.path("disk/by-path"), exist_ok=True)
+        os.makedirs(self._world.dev.path("mapper"), exist_ok=True)
+
+    def _joined(self, disk: Disk) -> None:
+        transport = disk.device.host.transport if disk.device is not None else None
+        if isinstance(transport, Session):
+            self.sessions.set_recovery(transport, _FAST_IO_FAIL_S)
+
+    def _install_programs(self) -> None:
+        world, devices, mapper, daemon = self._world, self.devices, self.mapper, self.multipathd
+        for name, program in self.coreutils.programs().items():
+            self.programs.install(name, program)
+        self.programs.install(
+            "iscsiadm", Iscsiadm(world, self.network, self.sessions, self.node_records, self.iscsid)
+        )
+        self.programs.install("multipath", Multipath(world, devices, mapper, daemon))
+        self.programs.install("multipathd", MultipathdClient(world, devices, mapper, daemon))
+        self.programs.install("dmsetup", Dmsetup(world, mapper))
+        self.coreutils.files["/etc/iscsi/initiatorname.iscsi"] = (
+            "## DO NOT EDIT OR REMOVE THIS FILE!\nInitiatorName=iqn.2010-10.org.example:host\n"
+        )
+
+    def _make_host(self, *, foreign: bool) -> Host:
+        world = self._world
+        door = ProgramsDoor(self._execute, None)
+        changes: real_changes.Changes = FakeChanges(
+            world, self.scsi, self.devices, self.node_records, self.coreutils
+        )
+        if foreign:
+            changes = real_changes.ProgramChanges(door, world.sysfs)
+        return Host(
+            programs=door,
+            changes=changes,
+            sysfs=world.sysfs,
+            proc=world.procfs,
+            dev=world.devfs,
+            clock=world.clock,
+            locks=Locks(lambda: os.path.join(world.root, "locks")),
+            network=self.network,
+        )
+
+    def _execute(self, *words: str, **keywords: Any) -> tuple[str, str]:
+        self.remember()
+        return self.programs.execute(*words, **keywords)
+
+    # -- doors -----------------------------------------------------------------------------
+    @property
+    def execute(self) -> Callable[..., tuple[str, str]]:
+        """The execute function, for a service that supplies its own."""
+        return self._execute
+
+    def connector(self, protocol: str = "ISCSI", *, foreign: bool = False, **keywords: Any) -> Any:
+        """Return a connector of the library that works on this host.
+
+        :param foreign: as with an execute function of the service's own: every change by a program.
+        :param keywords: for the factory: ``use_multipath``, ``device_scan_attempts``, ``transport``
+            …
+        """
+        from os_brick.initiator import connector
+
+        self.remember()
+        host = self.foreign_host if foreign else self.host
+        return connector.InitiatorConnector.factory(protocol, None, host=host, **keywords)
+
+    # -- time and faults -------------------------------------------------------------------
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the host was made."""
+        return self._world.clock.now()
+
+    @property
+    def delays(self) -> Delays:
+        """How long things take here."""
+        return self._world.delays
+
+    @property
+    def faults(self) -> Faults:
+        """What is to go wrong."""
+        return self._world.faults
+
+    def at(self, seconds: float, action: Callable[[], object]) -> Callable[[], None]:
+        """Have something happen at a virtual time; returns a function that takes it back."""
+        return self._world.after(seconds - self.now, action)
+
+    def after(self, seconds: float, action: Callable[[], object]) -> Callable[[], None]:
+        """Have something happen in so many virtual seconds; returns a function that takes it
+        back."""
+        return self._world.after(seconds, action)
+
+    def pass_time(self, seconds: float) -> None:
+        """Wait in virtual time."""
+        self._world.spend(seconds)
+
+    # -- the array -------------------------------------------------------------------------
+    def iscsi_target(
+        self,
+        portals: int | Sequence[str] = 1,
+        *,
+        iqn: str | None = None,
+        iqns: Sequence[str] | None = None,
+        shared_iqn: bool = True,
+        chap: tuple[str, str] | None = None,
+        discovery_chap: tuple[str, str] | None = None,
+    ) -> IscsiTarget:
+        """Make a target.
+
+        :param portals: their number (10.0.0.1, 10.0.0.2 …; the same for every target) or their
+            texts.
+        :param iqn: its name; made up if None.
+        :param iqns: a name for each portal, instead.
+        :param shared_iqn: False makes up a name for each portal.
+        :param chap: (user name, password) to be given at log-in.
+        """
+        if isinstance(portals, int):
+            portals = [f"10.0.0.{number}:3260" for number in range(1, portals + 1)]
+        found = [self.network.portal(*parse_portal(text)) for text in portals]
+        name = iqn or f"iqn.2010-10.org.example:target-{next(self._numbers)}"
+        if iqns is None:
+            iqns = [
+                name if shared_iqn else f"{name}.{number}" for number in range(1, len(found) + 1)
+            ]
+        target = IscsiTarget(
+            self._world,
+            self._unit,
+            found,
+            iqns,
+            Chap(*chap) if chap else None,
+            Chap(*discovery_chap) if discovery_chap else None,
+        )
+        self.network.targets.append(target)
+        return target
+
+    def _unit(self, *, size: int, wwid: str | None, device_type: int, **more: Any) -> Unit:
+        serial = f"{next(self._numbers):032x}"
+        wwid = f"36001405{serial[-25:]}" if wwid is None else wwid
+        return Unit(wwid, serial, size, device_type=device_type, **more)
+
+    # -- using devices ---------------------------------------------------------------------
+    def open(self, device: str, *, exclusive: bool = False) -> Opening:
+        """Open a device as some process does, until it is closed."""
+        return self.devices.open(device, exclusive=exclusive)
+
+    def write(self, device: str, data: bytes) -> None:
+        """Leave data in the page cache of a device: only an fsync brings it to the storage."""
+        with self._world.lock:
+            self.devices.get(device).dirty.append(data)
+
+    def mount(self, device: str, where: str) -> None:
+        """Mount a device."""
+        self.devices.mount(device, where)
+
+    def unmount(self, where: str) -> None:
+        """Unmount it."""
+        self.devices.unmount(where)
+
+    def put_on_top(self, device: str, name: str, uuid: str = "LVM-aB3") -> Mapping:
+        """Put an LVM volume (or by its uuid a crypt mapping) on a device."""
+        with self._world.lock:
+            return self.mapper.create(Mapping, name, uuid, [self.devices.get(device)])
+
+    def take_off(self, mapping: Mapping) -> None:
+        """Remove a mapping."""
+        with self._world.lock:
+            self.mapper.remove(mapping)
+
+    def device(self, path: str) -> BlockDevice:
+        """Return a block device of the model."""
+        with self._world.lock:
+            return self.devices.get(path)
+
+    def disks(self) -> list[Disk]:
+        """Return the SCSI disks by name."""
+        with self._world.lock:
+            found = [self.devices.find(f"/dev/{name}") for name in self.devices.names()]
+            return [one for one in found if isinstance(one, Disk)]
+
+    def restart_multipathd(self) -> None:
+        """Stop multipathd if it runs, and start it."""
+        self.multipathd.stop()
+        self.multipathd.start(self.disks())
+
+    # -- what was done ---------------------------------------------------------------------
+    @property
+    def started(self) -> list[tuple[str, ...]]:
+        """Every program that was started, in order."""
+        return self.programs.started
+
+    @property
+    def changes(self) -> list[Change]:
+        """Every change that was not made by a program of its own, in order."""
+        return self._world.changes
+
+    @property
+    def lost(self) -> list[Loss]:
+        """Written data that will never reach its storage."""
+        return self._world.lost
+
+    def forget(self) -> None:
+        """Forget what was done so far, to look at what comes."""
+        with self._world.lock:
+            self.programs.started.clear()
+            self._world.changes.clear()
+
+    # -- before and after ------------------------------------------------------------------
+    def remember(self, *, anew: bool = False) -> None:
+        """Take what there is now as what belongs here; done at the first call if not before."""
+        if self._before is None or anew:
+            self._before = self._inventory.all()
+
+    def inventory(self) -> list[str]:
+        """Return what there is, in words."""
+        return self._inventory.all()
+
+    def leftovers(self, settle_s: float = 1.0) -> list[str]:
+        """Return what there is now and was not before the first call, in words.
+
+        :param settle_s: virtual seconds to let udev and the daemons finish.
+        """
+        self.pass_time(settle_s)
+        before = self._before or []
+        return [one for one in self._inventory.all() if one not in before]
+
+    def check(self) -> None:
+        """Raise if the library did what no host would forgive, or a happening failed."""
+        if self._world.clock.errors:
+            raise self._world.clock.errors[0]
+        if self._world.complaints:
+            raise AssertionError("; ".join(self._world.complaints))
+
+    def close(self) -> None:
+        """End this host: threads that wait in it get a RuntimeError."""
+        self._world.clock.close()
+
+    def __enter__(self) -> FakeHost:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixture ``fake_host`` for pytest: ``pytest_plugins = ["os_brick.testing.pytest_plugin"]``."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from os_brick.testing.fake_host import FakeHost
+
+
+@pytest.fixture
+def fake_host(tmp_path: pathlib.Path) -> Iterator[FakeHost]:
+    """A fresh :class:`~os_brick.testing.FakeHost`; mistakes against it fail the test at its end."""
+    with FakeHost(str(tmp_path / "host")) as host:
+        yield host
+        host.check()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all parts of a fake host share: its files, time, faults, and news of changes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from os_brick.initiator.linux.sysfs import Tree
+from os_brick.testing.clock import VirtualClock
+from os_brick.testing.faults import Delays, Faults
+from os_brick.testing.files import DeviceTree, FaultyTree, Folder, Graveyard
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Written data that will never reach its storage."""
+
+    device: str
+    data: bytes
+    why: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of the host by the library: a write to sysfs, an inquiry, a link."""
+
+    kind: str
+    what: str
+    text: str = ""
+
+
+class World:
+    """The ground a fake host stands on.
+
+    The model's state is guarded by ``lock``. Whoever waits does so without holding it.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.realpath(root)
+        os.makedirs(self.root, exist_ok=True)
+        self.clock = VirtualClock()
+        self.faults = Faults()
+        self.delays = Delays()
+        self.lock = threading.RLock()
+        graveyard = Graveyard(os.path.join(self.root, ".graveyard"))
+        self.sys = Folder(os.path.join(self.root, "sys"), graveyard)
+        self.dev = Folder(os.path.join(self.root, "dev"), graveyard)
+        self.proc = Folder(os.path.join(self.root, "proc"), graveyard)
+        self.sysfs = FaultyTree(self.sys.root, "sys", self.faults)
+        self.devfs = DeviceTree(self.dev.root, self.faults, Tree(self.sys.root))
+        self.procfs = FaultyTree(self.proc.root, "proc", self.faults)
+        #: What the library did that a host would not forgive; told at the end of the test.
+        self.complaints: list[str] = []
+        self.lost: list[Loss] = []
+        self.changes: list[Change] = []
+        self._waiting: set[threading.Event] = set()
+
+    def after(self, seconds: float, action: Callable[[], object]) -> Callable[[], None]:
+        """Have the model change after some virtual time; at once with none."""
+
+        def locked() -> None:
+            with self.lock:
+                action()
+            self.notify()
+
+        return self.clock.after(seconds, locked)
+
+    def spend(self, seconds: float) -> None:
+        """Let the calling thread take some virtual time."""
+        self.clock.wait(seconds)
+
+    def notify(self) -> None:
+        """Tell those that wait for a change to look again."""
+        for event in list(self._waiting):
+            event.set()
+
+    def wait_for(self, probe: Callable[[], bool], limit_s: float) -> bool:
+        """Wait until the model answers true, at most ``limit_s``; return the last answer."""
+        changed = threading.Event()
+
+        def locked_probe() -> bool:
+            with self.lock:
+                return probe()
+
+        self._waiting.add(changed)
+        try:
+            return self.clock.wait_until(locked_probe, limit_s, changed)
+        finally:
+            self._waiting.discard(changed)
+
+    def record(self, kind: str, what: str, text: str = "") -> None:
+        """Enter a change of the host into the list that tests read."""
+        with self.lock:
+            self.changes.append(Change(kind, what, text))
