@@ -248,11 +248,11 @@ def read_node_settings(iqn: str, address: str, port: int) -> dict[str, str] | No
     ``<iqn>/<address>,<port>,<tpgt>`` with a file for each interface, of ``name = value`` lines.
 
     :returns: the settings found; empty if there is no record; None if open-iscsi keeps its records
-        somewhere else, so that this cannot be said.
+        somewhere else, so that this cannot be said. (It makes the folder with its first record.)
     """
     _checked(_IQN, iqn, "target name")
     prefix = f"{_checked(_ADDRESS, address, 'portal address')},{int(port)}"
-    roots = [root for root in _NODE_RECORDS if os.path.isdir(root)]
+    roots = [root for root in _NODE_RECORDS if os.path.isdir(os.path.dirname(root))]
     if not roots:
         return None
     for root in roots:

@@ -116,6 +116,7 @@ class FakeHost:
             sysfs=world.sysfs,
             proc=world.procfs,
             dev=world.devfs,
+            run=world.runfs,
             clock=world.clock,
             locks=Locks(lambda: os.path.join(world.root, "locks")),
             network=self.network,

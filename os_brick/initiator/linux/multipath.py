@@ -102,6 +102,26 @@ def is_ready(sysfs: Tree, one: Map) -> bool:
     )
 
 
+def udev_says(host: Host, disk: Disk) -> bool | None:
+    """Tell whether udev has found that multipathd takes a disk (True) or leaves it alone (False).
+
+    Its rule 60-multipath.rules asks ``multipath -u`` about each new disk and keeps the answer as
+    ``DM_MULTIPATH_DEVICE_PATH`` in udev's database. None: it has not said so, or not yet.
+    """
+    number = host.sysfs.text("block", disk.name, "dev")
+    for line in host.run.text("udev/data", f"b{number}").splitlines():
+        name, _, value = line.partition("=")
+        if name == "E:DM_MULTIPATH_DEVICE_PATH":
+            return value != "0"
+    return None
+
+
+def udev_is_late(host: Host, disk: Disk) -> bool:
+    """Tell whether udev has not been through with a disk yet; False where it cannot be seen."""
+    number = host.sysfs.text("block", disk.name, "dev")
+    return host.run.exists("udev/data") and not host.run.exists("udev/data", f"b{number}")
+
+
 # -- asking the tools ------------------------------------------------------------------------
 def daemon_status(host: Host, call: Call) -> Result:
     """Ask multipathd how it is."""
@@ -161,6 +181,11 @@ def remove_map(host: Host, call: Call, label: str, limit_s: float) -> Result:
 def resize_map(host: Host, call: Call, one: Map) -> Result:
     """Have multipathd give a map the size of its paths; by kernel name, which is always right."""
     return _client(host, call, "resize", "map", one.path)
+
+
+def reload_map(host: Host, call: Call, one: Map) -> Result:
+    """Have multipathd load a map's table anew; writable if all its paths are."""
+    return _client(host, call, "reload", "map", one.label)
 
 
 def known_paths(host: Host, call: Call) -> set[tuple[str, str]] | None:

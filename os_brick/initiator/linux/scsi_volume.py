@@ -26,8 +26,9 @@ LOG = logging.getLogger(__name__)
 # A scan has done its work when its write returns; the disk driver may need a moment more.
 _LAST_LOOK_S = 2.0
 # multipathd usually makes a map by itself; with find_multipaths strict, smart or yes it has to be
-# asked.
+# asked. How long it is given depends on what udev says of the disks.
 _GRACE_S = 2.0
+_GRACE_WHEN_LEFT_ALONE_S = 1.0
 _MAP_WAIT_S = 10.0
 # Once the map can be used, log-ins that are under way get so long to add their paths to it.
 _LATE_PATHS_S = 10.0
@@ -219,7 +220,14 @@ class MapWait:
         if self._asked or without:
             over = without or waited_s >= _MAP_WAIT_S
             return _Next.DO_WITHOUT if over and not self.busy() else None
-        return _Next.ASK_DAEMON if waited_s >= _GRACE_S else None
+        return _Next.ASK_DAEMON if waited_s >= self._grace_s(disks) else None
+
+    def _grace_s(self, disks: list[Disk]) -> float:
+        """Return how long multipathd is given to make a map before it is asked to."""
+        verdicts = [multipath.udev_says(self.host, disk) for disk in disks]
+        if True in verdicts or any(multipath.udev_is_late(self.host, disk) for disk in disks):
+            return _MAP_WAIT_S
+        return _GRACE_WHEN_LEFT_ALONE_S if False in verdicts else _GRACE_S
 
     def _ask(self) -> None:
         """Have multipathd make a map though ``find_multipaths`` would not."""
