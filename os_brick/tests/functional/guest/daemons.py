@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -50,11 +51,11 @@ class Iscsid:
         pathlib.Path("/run/lock/iscsi").mkdir(parents=True, exist_ok=True)
         kernel.run("iscsid")
         kernel.wait_for(self._answers, "iscsid answers", 60)
-        _outlive_the_scenario("iscsid")
+        outlive_the_scenario("iscsid")
 
     def stop(self) -> None:
         """End it; sessions that exist live on in the kernel."""
-        _end("iscsid")
+        end("iscsid")
 
     def _answers(self) -> bool:
         # The daemon listens on an abstract socket of this name (open-iscsi, mgmt_ipc.h).
@@ -83,11 +84,11 @@ class Multipathd:
         )
         log.close()
         kernel.wait_for(self.ready, "multipathd is idle or running", 60)
-        _outlive_the_scenario("multipathd")
+        outlive_the_scenario("multipathd")
 
     def stop(self) -> None:
         """End it; maps that exist live on in the kernel."""
-        _end("multipathd")
+        end("multipathd")
 
     def forget(self) -> None:
         """Let it forget which volumes it has seen: their identities and friendly names."""
@@ -100,7 +101,7 @@ class Multipathd:
         return "idle" in answer or "running" in answer
 
 
-def _outlive_the_scenario(name: str) -> None:
+def outlive_the_scenario(name: str) -> None:
     """Take a daemon out of the group of processes that ends with the scenario."""
     for pid in _pids(name):
         kernel.write("/sys/fs/cgroup/cgroup.procs", str(pid))
@@ -122,17 +123,14 @@ def _alive(name: str) -> bool:
     return bool(_pids(name))
 
 
-def _end(name: str) -> None:
-    end = time.monotonic() + 30
-    number = signal.SIGTERM
+def end(name: str) -> None:
+    """End every process of this name: asked for 10 s, then killed."""
+    began = time.monotonic()
     while pids := _pids(name):
+        waited = time.monotonic() - began
         for pid in pids:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.1)
-        if time.monotonic() > end - 20:
-            number = signal.SIGKILL
-        if time.monotonic() > end:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM if waited < 10 else signal.SIGKILL)
+        if waited > 30:
             raise kernel.NotSeen(f"{name} does not end")
+        time.sleep(0.1)

@@ -77,9 +77,8 @@ class Programs:
         """Take the wrappers away and kill what hangs in them."""
         for name in kernel.names(WRAPPERS):
             (WRAPPERS / name).unlink()
-        for pid in kernel.names("/proc"):
-            if pid.isdigit() and kernel.read(f"/proc/{pid}/cmdline").startswith("sleep\x00100000"):
-                _kill(int(pid))
+        for pid in hanging():
+            _kill(pid)
 
     def _wrap(self, program: str, when: str, deed: str) -> None:
         places = [f"{place}/{program}" for place in _PROGRAM_PLACES]
@@ -92,6 +91,15 @@ class Programs:
         wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
 
+def hanging() -> list[int]:
+    """Return the pids of programs that hang because of ``Programs.hang``."""
+    return [
+        int(pid)
+        for pid in kernel.names("/proc")
+        if pid.isdigit() and kernel.read(f"/proc/{pid}/cmdline").startswith("sleep\x00100000")
+    ]
+
+
 class StuckWriter:
     """A process with dirty data for a device, as a virtual machine that is killed leaves behind.
 
@@ -101,6 +109,7 @@ class StuckWriter:
 
     def __init__(self, device: str, data: bytes, offset: int = 0) -> None:
         self._to_close, self._close = os.pipe()
+        self._ended = False
         ready, tell = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -122,8 +131,9 @@ class StuckWriter:
 
     def ended(self) -> bool:
         """Whether it is gone."""
-        done, _ = os.waitpid(self.pid, os.WNOHANG)
-        return done != 0
+        if not self._ended:
+            self._ended = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return self._ended
 
 
 def _write_and_hold(device: str, data: bytes, offset: int, tell: int, wait: int) -> None:

@@ -108,11 +108,11 @@ def queueing(dm: str) -> bool:
 
 def report() -> str:
     """Return the host's state as text for a failed scenario."""
-    lines = sorted(look(ask_multipathd=False).items)
+    state = sorted(look(ask_multipathd=False).items)
+    lines = [line for line in state if not line.startswith("mount ")]
     commands = (
         ["multipathd", "show", "maps", "topology"],
         ["dmsetup", "table"],
-        ["dmsetup", "info", "-c"],
         ["ps", "-eo", "pid,ppid,stat,wchan:20,args", "--no-headers"],
     )
     for command in commands:
@@ -121,10 +121,15 @@ def report() -> str:
             text = kernel.run(*command, check=False, limit_s=20)
         except AssertionError as error:
             text = str(error)
-        lines += [line for line in text.splitlines() if "[" not in line or command[0] != "ps"]
+        lines += [line for line in text.splitlines() if not _usual(line)]
     lines.append("$ dmesg | tail")
-    lines += kernel.run("dmesg", check=False).splitlines()[-25:]
+    lines += kernel.run("dmesg", check=False).splitlines()[-12:]
     return "\n".join(lines)
+
+
+def _usual(line: str) -> bool:
+    """Whether a line of ``ps`` tells of a process that is always there."""
+    return any(word in line for word in ("]", "udev", "/lab/", "ps -eo", " init", "functional.run"))
 
 
 def _sessions() -> list[str]:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..targets import lio
-from . import daemons, faults, host_state, kernel
+from . import daemons, data, faults, host_state, kernel, service
 
 _T = TypeVar("_T")
 MIB = 1 << 20
 IQN = "iqn.2003-01.org.example.lab"
 #: Where the result of a scenario and its log are kept until the next run.
 RESULTS = pathlib.Path("/lab/results")
+#: What the library logs, while a scenario runs.
+LOGS = pathlib.Path("/run/lab-logs")
 
 
 class Lab:
@@ -74,6 +76,14 @@ class Lab:
         """Return how long something took (the last of that name)."""
         return next(taken for name, taken in reversed(self.times) if name == what)
 
+    def service(self, protocol: str = "ISCSI", *, multipath: bool = False) -> service.Service:
+        """Make the service under test: one connector, shared by all threads of the scenario."""
+        return service.Service(protocol, multipath=multipath)
+
+    def log(self) -> str:
+        """Return all that the library has logged in this scenario, down to DEBUG."""
+        return kernel.read(LOGS / f"{self.name}.log")
+
     def side_by_side(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
         """Run calls in threads, as a service does; the first failure is raised at the end."""
         results: dict[int, _T] = {}
@@ -94,6 +104,18 @@ class Lab:
             raise failures[0]
         return [results[number] for number in range(len(calls))]
 
+    def check_data(self, path: str, volume: lio.Volume, offset: int = MIB) -> None:
+        """Write through the attached device, and find it on the array and through the device.
+
+        Only some bytes are written, at a place of its own: what is there before stays.
+        """
+        content = data.pattern(f"{volume.name}/{next(self._count)}", 64 * 1024)
+        data.write(path, content, offset)
+        assert volume.read(offset, len(content)) == content, (
+            f"the array's {volume.name} does not have what was written to {path}"
+        )
+        assert data.read(path, len(content), offset) == content, f"{path} reads otherwise"
+
     # The host.
 
     def this_is_normal(self) -> None:
@@ -105,6 +127,10 @@ class Lab:
         found = host_state.leftovers(self._before)
         if found:
             raise AssertionError("not as before:\n  " + "\n  ".join(found))
+
+    def expect_no_program_hangs(self) -> None:
+        """Insist that no program which a fault made hang outlives its call."""
+        kernel.wait_for(lambda: not faults.hanging(), f"gone: {faults.hanging()}", 30)
 
     def expect_clean_soon(self, limit_s: float = 60) -> None:
         """Insist that nothing is left over within a time, for what ends by itself later."""

@@ -11,7 +11,7 @@ import copy
 import logging
 import os
 import pathlib
-import shlex
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +44,7 @@ def set_up(**options: int) -> None:
     conf.set_override("lock_path", str(LOCKS), group="os_brick")
     for name, value in options.items():
         conf.set_override(name, value, group="os_brick")
-    os.environ["PATH"] = f"{faults.WRAPPERS}:/usr/sbin:/usr/bin:/sbin:/bin"
+    os.environ["PATH"] = f"{faults.WRAPPERS}:/usr/sbin:/usr/bin:/sbin:/bin:{sys.prefix}/bin"
 
 
 def as_root() -> None:
@@ -61,7 +61,9 @@ def as_user() -> None:
     os.setgid(USER)
     os.setuid(USER)
     os.environ["HOME"] = "/tmp"
-    priv_context.init(root_helper=shlex.split("sudo -E"))
+    repo = pathlib.Path(os_brick.__file__).parent.parent
+    # sudo drops PYTHONPATH; a deployment would have the library installed instead.
+    priv_context.init(root_helper=["sudo", "env", f"PYTHONPATH={repo}"])
 
 
 def log_to(file: pathlib.Path) -> None:

@@ -38,8 +38,13 @@ node.session.scan = auto
 INITIATOR_NAME = "iqn.1993-08.org.debian:01:lab0001"
 
 
-def boot_script(kernel: pathlib.Path, release: str, repo: pathlib.Path) -> str:
-    """Return the script that init runs once, inside the overlay, before the agent."""
+def boot_script(kernel: pathlib.Path, release: str, repo: pathlib.Path, python: str) -> str:
+    """Return the script that init runs once, inside the overlay, before the agent.
+
+    :param python: the interpreter, whose folders the unprivileged user has to reach.
+    """
+    way = {*repo.parents, *pathlib.Path(python).resolve().parents}
+    folders = " ".join(shlex.quote(str(folder)) for folder in sorted(way))
     modules = kernel / "lib/modules" / release
     return f"""
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -69,6 +74,7 @@ echo >/etc/fstab
 # An unprivileged user for the library to run as, who may become root as services may.
 grep -q '^brick:' /etc/passwd || echo 'brick:x:4242:4242::/tmp:/bin/sh' >>/etc/passwd
 grep -q '^brick:' /etc/group || echo 'brick:x:4242:' >>/etc/group
+chmod a+rx {folders}
 mkdir -p /etc/sudoers.d
 printf 'root ALL=(ALL:ALL) ALL\\nbrick ALL=(root) NOPASSWD: ALL\\n' >/etc/sudoers
 chmod 440 /etc/sudoers
