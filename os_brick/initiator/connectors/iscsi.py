@@ -21,6 +21,7 @@ from os_brick.initiator.linux import (
     iscsi_volume,
     multipath,
     scsi,
+    scsi_attach,
     scsi_resize,
 )
 from os_brick.initiator.linux.call import Call
@@ -180,13 +181,14 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
             iface=self.transport,
             probe=self._plain_tcp,
             attempts=self.device_scan_attempts,
-            ready_attempts=options.wait_mpath_device_attempts,
-            ready_interval_s=options.wait_mpath_device_interval,
+            readiness=scsi_attach.Readiness(
+                options.wait_mpath_device_attempts, options.wait_mpath_device_interval
+            ),
         )
 
     # -- detach -------------------------------------------------------------------------------
     @utils.trace
-    @utils.connect_volume_undo_prepare_result(unlink_after=True)  # type: ignore[untyped-decorator]
+    @utils.connect_volume_undo_prepare_result(unlink_after=True)
     def disconnect_volume(
         self,
         connection_properties: dict[str, Any],

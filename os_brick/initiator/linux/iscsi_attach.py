@@ -22,7 +22,7 @@ from os_brick.initiator.linux import (
     iscsi_sessions,
     multipath,
     scsi,
-    scsi_removal,
+    scsi_attach,
     scsi_volume,
 )
 from os_brick.initiator.linux.call import Call, SideBySide
@@ -31,6 +31,7 @@ from os_brick.initiator.linux.iscsi import IscsiPath, Session
 from os_brick.initiator.linux.iscsi_volume import IscsiVolume
 from os_brick.initiator.linux.multipath import Map
 from os_brick.initiator.linux.scsi import Disk
+from os_brick.initiator.linux.scsi_attach import Attached, Readiness
 from os_brick.initiator.linux.scsi_volume import Found
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +46,6 @@ _ASK_AGAIN_S = 2.0
 # If no portal at all answers us, iscsid may still reach them (another network namespace).
 _NOBODY_ANSWERS_S = 12.0
 _LATE_LIMIT_S = 300.0
-_REMOVAL_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +56,12 @@ class Settings:
     :ivar probe: whether portals can be asked by TCP first (not where a card or RDMA does the
         transport).
     :ivar attempts: ``device_scan_attempts``.
-    :ivar ready_attempts: option ``wait_mpath_device_attempts``.
-    :ivar ready_interval_s: option ``wait_mpath_device_interval``.
     """
 
     iface: str
     probe: bool
     attempts: int
-    ready_attempts: int
-    ready_interval_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """What an attach gives: the device, the identity it says it has, and its map if it is one."""
-
-    path: str
-    wwid: str
-    map: Map | None
+    readiness: Readiness
 
 
 @dataclass
@@ -121,7 +109,7 @@ class Attempt:
                         continue  # iscsid was asked the first time
                     found = self._try_alone(path, anyway)
                     if found is not None:
-                        return self._take_disk(found.disk)
+                        return scsi_attach.take_disk(self._host, self._call, found.disk)
             raise self._not_found()
         except BaseException:
             self._undo()
@@ -140,17 +128,6 @@ class Attempt:
         if state.found is None:
             self._leave(self._call, state)  # before the next portal is tried
         return state.found
-
-    def _take_disk(self, disk: Disk) -> Attached:
-        identity = scsi_volume.check_same_volume(self._host, [disk])
-        self._wait_for_node(disk.name)
-        return Attached(disk.path, scsi_volume.preferred_wwid(self._host, identity), None)
-
-    def _wait_for_node(self, name: str) -> None:
-        if not self._call.wait_until(lambda: self._host.dev.exists(name), what=f"node /dev/{name}"):
-            raise exception.VolumeDeviceNotFound(
-                device=f"/dev/{name}", reason="It has no device node."
-            )
 
     # -- many paths ---------------------------------------------------------------------------
     def multipath(self) -> Attached:
@@ -180,40 +157,20 @@ class Attempt:
         return None if ended is None else bool(ended.value)
 
     def _join_paths(self, workers: SideBySide[None], daemon: Callable[[], bool | None]) -> Attached:
-        host, call = self._host, self._call
         waiting = scsi_volume.MapWait(
-            host,
-            call,
+            self._host,
+            self._call,
             self._disks,
             self._is_busy,
             pending=lambda: not workers.all_ended(),
             daemon=daemon,
             news=workers.news,
         )
-        one = waiting.wait()
-        disks = self._disks()
-        if not disks:
+        attached = scsi_attach.take_map(self._host, self._call, waiting, self._settings.readiness)
+        if attached is None:
             raise self._not_found()
-        identity = scsi_volume.check_same_volume(host, disks, [one] if one else [])
-        if one is None:
-            if daemon() is False:
-                LOG.warning("Multipathing is requested but the host doesn't support multipathing.")
-            LOG.warning(
-                "No dm was created, connection to volume is probably bad and will perform poorly."
-            )
-            attached = self._take_disk(disks[0])
-            self._finish(disks[0])
-            return attached
-        scsi_volume.check_ready_for_io(
-            host, call, one, self._settings.ready_attempts, self._settings.ready_interval_s
-        )
-        self._wait_for_node(one.name)
-        # Once more: a path may have come up since, and the map may have changed its name in
-        # between.
-        scsi_volume.check_same_volume(host, self._disks(), [one])
-        LOG.debug("Attached %s as %s, which says it is %s", self._volume, one, identity)
-        self._finish(one)
-        return Attached(one.path, one.wwid, one)
+        self._finish(attached.kept)
+        return attached
 
     def _finish(self, kept: Map | Disk) -> None:
         with self._mutex:
@@ -245,15 +202,11 @@ class Attempt:
             LOG.warning(
                 "Attached %s without these paths: %s",
                 self._volume,
-                scsi_volume.describe_failures(missing),
+                scsi_attach.describe_failures(missing.items()),
             )
 
     def _not_found(self) -> exception.VolumeDeviceNotFound:
-        failures = {str(path): state.error for path, state in self._states.items()}
-        places = ", ".join(failures)
-        return exception.VolumeDeviceNotFound(
-            device=places, reason=f"{scsi_volume.describe_failures(failures)}."
-        )
+        return scsi_attach.not_found((path, state.error) for path, state in self._states.items())
 
     # -- one path -----------------------------------------------------------------------------
     def _work(self, state: _PathState) -> None:
@@ -374,7 +327,7 @@ class Attempt:
                 if self._is_wanted() and self._belongs(state):
                     LOG.info("Late path %s joined %s", state.path, self._kept)
                     return
-                self._remove_disks(call, [state])
+                scsi_attach.remove_made(self._host, call, [state.found])
             if state.made_session or not state.session_was_idle:
                 iscsi_sessions.leave(self._host, call, state.path.target)
         except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
@@ -411,7 +364,7 @@ class Attempt:
                 limit_s=_ANSWER_S * 2,
             )
             try:
-                self._remove_disks(call, states)
+                scsi_attach.remove_made(self._host, call, [state.found for state in states])
             except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
                 LOG.warning(
                     "There were errors undoing the attach of %s, leftovers may remain in the "
@@ -437,15 +390,3 @@ class Attempt:
                 state.path.target,
                 exc,
             )
-
-    def _remove_disks(self, call: Call, states: list[_PathState]) -> None:
-        disks = [state.found.disk for state in states if state.found and not state.found.was_there]
-        if not disks:
-            return
-        errors = exception.ExceptionChainer()
-        removal = scsi_removal.only(self._host, disks)
-        scsi_removal.carry_out(
-            self._host, call, removal, force=True, errors=errors, flush_limit_s=_REMOVAL_LIMIT_S
-        )
-        if errors:
-            raise errors

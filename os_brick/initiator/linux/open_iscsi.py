@@ -156,8 +156,8 @@ class _Record:
             manual = values.pop("node.session.scan", None) is None
             if values and not self._update(values):
                 raise exception.FailedISCSITargetPortalLogin(
-                    f"Unable to login to iSCSI Target Portal: {self._target}: its node record could "
-                    f"not be given the values {', '.join(sorted(values))}"
+                    f"Unable to login to iSCSI Target Portal: {self._target}: its node record "
+                    f"could not be given the values {', '.join(sorted(values))}"
                 )
         initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN = manual
 

@@ -6,7 +6,7 @@ The same for iSCSI and Fibre Channel; they only differ in where a LUN is looked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from threading import Event
@@ -258,8 +258,3 @@ def check_ready_for_io(host: Host, call: Call, one: Map, attempts: int, interval
             call.pause(interval_s * 2**attempt)
     LOG.error("Map %s is not usable: %s", one, result.summary)
     result.check()
-
-
-def describe_failures(failures: Mapping[str, Exception | None]) -> str:
-    """Return what became of each path, for an error: path and reason."""
-    return "; ".join(f"{path}: {error or 'no device appeared'}" for path, error in failures.items())

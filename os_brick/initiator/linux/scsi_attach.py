@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of an attach, the same for iSCSI and Fibre Channel: from disks that appear to what the
+caller gets, or back to how the host was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import scsi_removal, scsi_volume
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.multipath import Map
+from os_brick.initiator.linux.scsi import Disk
+from os_brick.initiator.linux.scsi_volume import Found, MapWait
+
+LOG = logging.getLogger(__name__)
+
+_REMOVAL_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What an attach gives: the device, the identity it says it has, and its map if it is one."""
+
+    path: str
+    wwid: str
+    map: Map | None
+    kept: Map | Disk
+    """What is in use from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How patiently a map is asked whether it can be used.
+
+    :ivar attempts: option ``wait_mpath_device_attempts``.
+    :ivar interval_s: option ``wait_mpath_device_interval``.
+    """
+
+    attempts: int
+    interval_s: float
+
+
+def take_disk(host: Host, call: Call, disk: Disk) -> Attached:
+    """Return one disk as the result.
+
+    :raises VolumeDeviceNotFound: it has no device node.
+    """
+    identity = scsi_volume.check_same_volume(host, [disk])
+    _wait_for_node(host, call, disk.name)
+    return Attached(disk.path, scsi_volume.preferred_wwid(host, identity), None, disk)
+
+
+def take_map(host: Host, call: Call, waiting: MapWait, readiness: Readiness) -> Attached | None:
+    """Wait for the map of the disks that appear and return it, with whatever paths it has.
+
+    :returns: a disk if no map is made, with a warning; None if no disk appeared.
+    :raises WrongVolume: the paths lead to different volumes.
+    :raises ProcessExecutionError: the map cannot be used.
+    """
+    one = waiting.wait()
+    disks = waiting.disks()
+    if not disks:
+        return None
+    scsi_volume.check_same_volume(host, disks, [one] if one else [])
+    if one is None:
+        if waiting.daemon() is False:
+            LOG.warning("Multipathing is requested but the host doesn't support multipathing.")
+        LOG.warning(
+            "No dm was created, connection to volume is probably bad and will perform poorly."
+        )
+        return take_disk(host, call, disks[0])
+    scsi_volume.check_ready_for_io(host, call, one, readiness.attempts, readiness.interval_s)
+    _wait_for_node(host, call, one.name)
+    # Once more, now that all is settled: a path may have come up since.
+    scsi_volume.check_same_volume(host, waiting.disks(), [one])
+    return Attached(one.path, one.wwid, one, one)
+
+
+def _wait_for_node(host: Host, call: Call, name: str) -> None:
+    if not call.wait_until(lambda: host.dev.exists(name), what=f"node /dev/{name}"):
+        raise exception.VolumeDeviceNotFound(device=f"/dev/{name}", reason="It has no device node.")
+
+
+def remove_made(host: Host, call: Call, found: Iterable[Found | None]) -> None:
+    """Remove the disks that an attach that failed has made; those that were there stay.
+
+    :raises ExceptionChainer: what could not be removed.
+    """
+    disks = [one.disk for one in found if one is not None and not one.was_there]
+    if not disks:
+        return
+    errors = exception.ExceptionChainer()
+    scsi_removal.carry_out(
+        host,
+        call,
+        scsi_removal.only(host, disks),
+        force=True,
+        errors=errors,
+        flush_limit_s=_REMOVAL_LIMIT_S,
+    )
+    if errors:
+        raise errors
+
+
+def describe_failures(failures: Iterable[tuple[object, Exception | None]]) -> str:
+    """Return what became of each path, for an error: path and reason."""
+    return "; ".join(f"{path}: {error or 'no device appeared'}" for path, error in failures)
+
+
+def not_found(
+    failures: Iterable[tuple[object, Exception | None]],
+) -> exception.VolumeDeviceNotFound:
+    """Return the error of an attach that no path gave a disk to; names every path and reason."""
+    failures = list(failures)
+    return exception.VolumeDeviceNotFound(
+        device=", ".join(str(path) for path, _error in failures),
+        reason=f"{describe_failures(failures)}.",
+    )
