@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import six
 
@@ -400,6 +400,16 @@ def _disconnect_quietly(
         )
     except Exception:
         LOG.warning("Leftovers may remain: cleaning up a failed connect failed", exc_info=True)
+
+
+@overload
+def connect_volume_undo_prepare_result(f: F, unlink_after: bool = False) -> F: ...
+
+
+@overload
+def connect_volume_undo_prepare_result(
+    f: None = None, unlink_after: bool = False
+) -> Callable[[F], F]: ...
 
 
 def connect_volume_undo_prepare_result(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import stat
 from typing import Any
 
@@ -164,7 +163,7 @@ def link_root(target: str, link_name: str, force: bool = True) -> None:
         os.symlink(target, link_name)
         return
     # rename(2) replaces atomically, and acts on the link itself, not on what it points to.
-    temporary = f"{link_name}.{secrets.token_hex(6)}"
+    temporary = f"{link_name}.{os.urandom(6).hex()}"
     os.symlink(target, temporary)
     try:
         os.rename(temporary, link_name)

@@ -4,6 +4,7 @@ import logging
 import pickle
 import sys
 import threading
+from typing import Any
 
 import pytest
 from oslo_concurrency import processutils
@@ -12,7 +13,7 @@ from oslo_utils import importutils
 from os_brick import exception
 
 
-def of_the_catalogue():
+def of_the_catalogue() -> Any:
     return [
         cls
         for _name, cls in inspect.getmembers(exception, inspect.isclass)
@@ -20,25 +21,25 @@ def of_the_catalogue():
     ]
 
 
-def rebuilt(exc):
+def rebuilt(exc: Any) -> Any:
     """What oslo.privsep makes of an error of its daemon: class by name, positional arguments."""
     cls = type(exc)
     return importutils.import_class(f"{cls.__module__}.{cls.__name__}")(*exc.args)
 
 
-def test_text_from_the_template():
+def test_text_from_the_template() -> None:
     exc = exception.VolumeDeviceNotFound(device="/dev/sda")
 
     assert str(exc) == exc.msg == "Volume device not found at /dev/sda."
     assert exc.kwargs == {"device": "/dev/sda", "code": 500}
 
 
-def test_ready_text_is_not_formatted():
+def test_ready_text_is_not_formatted() -> None:
     assert str(exception.BrickException("50% of %(this)s")) == "50% of %(this)s"
     assert str(exception.BrickException(ValueError("cause"))) == "cause"
 
 
-def test_code_and_safe():
+def test_code_and_safe() -> None:
     assert exception.NotFound().kwargs["code"] == exception.NotFound.code == 404
     assert exception.NotFound.safe
     assert exception.Invalid.code == 400
@@ -46,7 +47,9 @@ def test_code_and_safe():
 
 
 @pytest.mark.parametrize("keywords", [{}, {"wrong": "s3cret"}])
-def test_wrong_keywords_are_logged_and_raise_nothing(keywords, caplog):
+def test_wrong_keywords_are_logged_and_raise_nothing(
+    keywords: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     exc = exception.VolumeNotDeactivated(**keywords)
 
     assert str(exc) == "Volume %(name)s was not deactivated in time."
@@ -54,21 +57,21 @@ def test_wrong_keywords_are_logged_and_raise_nothing(keywords, caplog):
     assert "s3cret" not in caplog.text
 
 
-def test_reason_is_told():
+def test_reason_is_told() -> None:
     exc = exception.VolumeDeviceNotFound(device="LUN 5", reason="No portal answered.")
 
     assert str(exc) == "Volume device not found at LUN 5. No portal answered."
     assert exc.kwargs["reason"] == "No portal answered."
 
 
-def test_headers_are_not_shared():
+def test_headers_are_not_shared() -> None:
     exc = exception.BrickException()
     exc.headers["x"] = "1"
 
     assert exception.BrickException().headers == exception.BrickException.headers == {}
 
 
-def test_timeline_is_none_until_set():
+def test_timeline_is_none_until_set() -> None:
     exc = exception.BrickException()
     assert exc.timeline is None
     exc.timeline = "log in: 0.2 s"
@@ -76,32 +79,32 @@ def test_timeline_is_none_until_set():
 
 
 @pytest.mark.parametrize("cls", of_the_catalogue())
-def test_every_error_survives_the_way_from_the_daemon(cls):
+def test_every_error_survives_the_way_from_the_daemon(cls: Any) -> None:
     exc = cls("the text %s of it")
 
     assert type(rebuilt(exc)) is cls
     assert str(rebuilt(exc)) == str(exc) == "the text %s of it"
 
 
-def test_a_formatted_error_survives_the_way_from_the_daemon():
+def test_a_formatted_error_survives_the_way_from_the_daemon() -> None:
     exc = exception.VolumePathNotRemoved(volume_path=["/dev/sda"])
 
     assert str(rebuilt(exc)) == str(exc) == "Volume path ['/dev/sda'] was not removed in time."
 
 
-def test_invalid_connector_protocol_is_a_value_error():
+def test_invalid_connector_protocol_is_a_value_error() -> None:
     assert issubclass(exception.InvalidConnectorProtocol, ValueError)
     assert not issubclass(exception.InvalidConnectorProtocol, exception.BrickException)
 
 
-def test_targets_not_found_keeps_what_was_found():
+def test_targets_not_found_keeps_what_was_found() -> None:
     exc = exception.HostChannelsTargetsNotFound(iqns=["iqn.a"], found=[(1, 0, 0)])
 
     assert exc.found == [(1, 0, 0)]
     assert "iqn.a" in str(exc)
 
 
-def test_execution_timeout():
+def test_execution_timeout() -> None:
     exc = exception.ExecutionTimeout(stdout="", stderr="Time out", cmd="sleep")
 
     assert isinstance(exc, processutils.ProcessExecutionError)
@@ -110,7 +113,7 @@ def test_execution_timeout():
     assert rebuilt(exc).stderr == "Time out"
 
 
-def test_no_other_name():
+def test_no_other_name() -> None:
     with pytest.raises(AttributeError, match="NoSuchError"):
         _ = exception.NoSuchError
 
@@ -118,11 +121,11 @@ def test_no_other_name():
 # --- ExceptionChainer -----------------------------------------------------------------------------
 
 
-def fail(text):
+def fail(text: Any) -> None:
     raise ValueError(text)
 
 
-def test_empty_chain_is_false():
+def test_empty_chain_is_false() -> None:
     chain = exception.ExceptionChainer()
 
     assert not chain
@@ -131,7 +134,7 @@ def test_empty_chain_is_false():
     assert not chain
 
 
-def test_chain_tells_each_error(caplog):
+def test_chain_tells_each_error(caplog: pytest.LogCaptureFixture) -> None:
     chain = exception.ExceptionChainer()
     for number in (1, 2, 3):
         with chain.context(True, "Removing %s of %s failed", number, 3):
@@ -149,21 +152,21 @@ def test_chain_tells_each_error(caplog):
     assert repr(chain) == text
 
 
-def test_message_is_optional(caplog):
+def test_message_is_optional(caplog: pytest.LogCaptureFixture) -> None:
     with exception.ExceptionChainer().context(True):
         fail("x")
 
     assert not caplog.records
 
 
-def test_context_gives_the_chain():
+def test_context_gives_the_chain() -> None:
     chain = exception.ExceptionChainer()
 
     with chain.context(True) as inside:
         assert inside is chain
 
 
-def test_error_goes_on_if_not_to_be_caught():
+def test_error_goes_on_if_not_to_be_caught() -> None:
     chain = exception.ExceptionChainer()
 
     with pytest.raises(ValueError, match="x"), chain.context(False):
@@ -171,10 +174,10 @@ def test_error_goes_on_if_not_to_be_caught():
     assert chain
 
 
-def test_nested_contexts_keep_their_settings():
+def test_nested_contexts_keep_their_settings() -> None:
     chain = exception.ExceptionChainer()
 
-    def steps():
+    def steps() -> None:
         with chain.context(False, "outer"):
             with chain.context(True, "inner"):
                 fail("inner")
@@ -186,7 +189,7 @@ def test_nested_contexts_keep_their_settings():
     assert "Chained Exception #2" in str(chain)
 
 
-def test_an_error_that_passes_two_contexts_is_told_once():
+def test_an_error_that_passes_two_contexts_is_told_once() -> None:
     chain = exception.ExceptionChainer()
 
     with chain.context(True), chain.context(False):
@@ -195,12 +198,12 @@ def test_an_error_that_passes_two_contexts_is_told_once():
     assert "Chained Exception #2" not in str(chain)
 
 
-def test_threads_keep_their_settings():
+def test_threads_keep_their_settings() -> None:
     chain = exception.ExceptionChainer()
     inside = threading.Barrier(8)
     swallowed = {}
 
-    def work(number):
+    def work(number: Any) -> None:
         try:
             with chain.context(number % 2 == 0, "thread %s", number):
                 inside.wait()
@@ -220,7 +223,7 @@ def test_threads_keep_their_settings():
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_a_request_to_stop_is_not_swallowed(stop):
+def test_a_request_to_stop_is_not_swallowed(stop: Any) -> None:
     chain = exception.ExceptionChainer()
 
     with pytest.raises(stop), chain.context(True):
@@ -229,7 +232,7 @@ def test_a_request_to_stop_is_not_swallowed(stop):
     assert chain
 
 
-def test_raised_chain_names_its_first_cause():
+def test_raised_chain_names_its_first_cause() -> None:
     chain = exception.ExceptionChainer()
     for text in ("first", "second"):
         with chain.context(True):
@@ -240,7 +243,7 @@ def test_raised_chain_names_its_first_cause():
     assert str(caught.value.__cause__) == "first"
 
 
-def test_chain_raised_in_its_own_context_is_not_told_in_itself():
+def test_chain_raised_in_its_own_context_is_not_told_in_itself() -> None:
     chain = exception.ExceptionChainer()
     with chain.context(True):
         fail("x")
@@ -261,7 +264,7 @@ def test_chain_raised_in_its_own_context_is_not_told_in_itself():
         (None, None, None),
     ],
 )
-def test_anything_can_be_stored(item):
+def test_anything_can_be_stored(item: Any) -> None:
     chain = exception.ExceptionChainer()
     chain.add_exception(*item)
 
@@ -270,7 +273,7 @@ def test_anything_can_be_stored(item):
     assert str(item[1]) in str(chain)
 
 
-def test_add_exception_as_sys_exc_info_gives_it():
+def test_add_exception_as_sys_exc_info_gives_it() -> None:
     chain = exception.ExceptionChainer()
     try:
         fail("x")
@@ -280,7 +283,7 @@ def test_add_exception_as_sys_exc_info_gives_it():
     assert "in fail" in str(chain)
 
 
-def test_chain_as_context_manager_stores_and_raises():
+def test_chain_as_context_manager_stores_and_raises() -> None:
     chain = exception.ExceptionChainer()
 
     with pytest.raises(ValueError, match="x"), chain:
@@ -289,7 +292,7 @@ def test_chain_as_context_manager_stores_and_raises():
     assert chain
 
 
-def test_chain_survives_the_way_from_the_daemon():
+def test_chain_survives_the_way_from_the_daemon() -> None:
     chain = exception.ExceptionChainer()
     for text in ("first", "second"):
         with chain.context(True):
@@ -302,7 +305,7 @@ def test_chain_survives_the_way_from_the_daemon():
     assert not rebuilt(exception.ExceptionChainer())
 
 
-def test_chain_with_a_message_is_still_empty():
+def test_chain_with_a_message_is_still_empty() -> None:
     chain = exception.ExceptionChainer("a message")
 
     assert not chain

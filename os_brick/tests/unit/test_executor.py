@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
 import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,11 +20,11 @@ PASSWORD = ("iscsiadm", "-n", "node.session.auth.password", "-v")
 class Recorder:
     """An execute function of a caller."""
 
-    def __init__(self, answer=("", "")):
-        self.calls = []
+    def __init__(self, answer: Any = ("", "")) -> None:
+        self.calls: list[Any] = []
         self.answer = answer
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls.append((args, kwargs))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -29,13 +32,13 @@ class Recorder:
 
 
 @pytest.fixture(autouse=True)
-def in_process():
+def in_process() -> Iterator[Any]:
     privileged.default.set_client_mode(False)
     yield
     privileged.default.set_client_mode(True)
 
 
-def test_the_callers_function_gets_words_and_keywords_as_they_are():
+def test_the_callers_function_gets_words_and_keywords_as_they_are() -> None:
     execute = Recorder()
     runner = executor.Executor("sudo helper", execute, "ignored", also="ignored")
 
@@ -46,7 +49,7 @@ def test_the_callers_function_gets_words_and_keywords_as_they_are():
     ]
 
 
-def test_functions_and_helpers_can_be_replaced():
+def test_functions_and_helpers_can_be_replaced() -> None:
     old, new = Recorder(), Recorder()
     runner = executor.Executor("sudo", execute=old)
 
@@ -58,13 +61,13 @@ def test_functions_and_helpers_can_be_replaced():
     assert runner._root_helper == "other"
 
 
-def test_the_librarys_own_function_is_the_default():
+def test_the_librarys_own_function_is_the_default() -> None:
     runner = executor.Executor("sudo")
 
     assert runner._execute("echo", "x", run_as_root=True, root_helper="sudo") == ("x\n", "")
 
 
-def test_whose_function_it_is():
+def test_whose_function_it_is() -> None:
     assert not executor.Executor("sudo").has_own_execute
     assert not executor.Executor("sudo", rootwrap.execute).has_own_execute
     assert executor.Executor("sudo", processutils.execute).has_own_execute
@@ -74,7 +77,7 @@ def test_whose_function_it_is():
 
 
 @pytest.mark.parametrize("answer", [None, (), ""])
-def test_a_function_that_returns_nothing(answer):
+def test_a_function_that_returns_nothing(answer: Any) -> None:
     assert executor.Executor("", Recorder(answer))._execute("a") == answer
 
 
@@ -89,7 +92,7 @@ def test_a_function_that_returns_nothing(answer):
         (None, None),
     ],
 )
-def test_output_is_text(raw, text):
+def test_output_is_text(raw: Any, text: str) -> None:
     runner = executor.Executor("", Recorder((raw, raw)))
 
     assert runner._execute("a") == (text, text)
@@ -97,10 +100,9 @@ def test_output_is_text(raw, text):
 
 
 @pytest.mark.parametrize("cmd", [b"dd \xed", ["dd", b"\xed"]])
-def test_texts_of_errors_are_text(cmd):
-    failure = processutils.ProcessExecutionError(
-        stdout=b"le\xeddos", stderr=b"le\xc3\xaddos", cmd=cmd, description=b"\xed"
-    )
+def test_texts_of_errors_are_text(cmd: Any) -> None:
+    raw: Any = {"stdout": b"le\xeddos", "stderr": b"le\xc3\xaddos", "description": b"\xed"}
+    failure = processutils.ProcessExecutionError(cmd=cmd, **raw)
     runner = executor.Executor("", Recorder(failure))
 
     with pytest.raises(processutils.ProcessExecutionError) as caught:
@@ -114,15 +116,16 @@ def test_texts_of_errors_are_text(cmd):
     assert "xed" not in repr(exc)
 
 
-def test_make_putils_error_safe():
-    failure = processutils.ProcessExecutionError(stdout=b"a", exit_code=5)
+def test_make_putils_error_safe() -> None:
+    raw: Any = b"a"
+    failure = processutils.ProcessExecutionError(stdout=raw, exit_code=5)
 
     executor.Executor.make_putils_error_safe(failure)
 
     assert (failure.stdout, failure.stderr, failure.exit_code) == ("a", None, 5)
 
 
-def test_other_errors_pass():
+def test_other_errors_pass() -> None:
     for error in (OSError("no"), exception.BrickException("no")):
         with pytest.raises(type(error)) as caught:
             executor.Executor("", Recorder(error))._execute("a")
@@ -130,7 +133,7 @@ def test_other_errors_pass():
 
 
 @given(secret=st.text(min_size=1, max_size=20).map(lambda text: text + "Zq7"))
-def test_no_secret_in_errors_of_the_callers_function(secret):
+def test_no_secret_in_errors_of_the_callers_function(secret: str) -> None:
     """oslo.concurrency masks by patterns: of ``a'b`` it lets ``'b`` through."""
     failure = processutils.ProcessExecutionError(
         stdout=f"said {secret}", stderr=secret, cmd=" ".join(PASSWORD) + " ***'Zq7", exit_code=1
@@ -144,7 +147,7 @@ def test_no_secret_in_errors_of_the_callers_function(secret):
     assert "Zq7" not in str(caught.value) + repr(caught.value)
 
 
-def test_no_secret_with_processutils():
+def test_no_secret_with_processutils() -> None:
     runner = executor.Executor("", processutils.execute)
 
     with pytest.raises(processutils.ProcessExecutionError) as caught:
@@ -156,7 +159,7 @@ def test_no_secret_with_processutils():
 # --- links ----------------------------------------------------------------------------------------
 
 
-def test_links_by_the_privileged_verbs(tmp_path):
+def test_links_by_the_privileged_verbs(tmp_path: pathlib.Path) -> None:
     runner = executor.Executor("sudo")
     link = tmp_path / "link"
 
@@ -167,12 +170,12 @@ def test_links_by_the_privileged_verbs(tmp_path):
     assert not os.path.lexists(link)
 
 
-def test_links_by_the_callers_function(tmp_path):
+def test_links_by_the_callers_function(tmp_path: pathlib.Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path)  # a directory, which must be replaced and not entered
     as_root = []
 
-    def execute(*cmd, run_as_root, root_helper):
+    def execute(*cmd: Any, run_as_root: Any, root_helper: Any) -> Any:
         as_root.append((run_as_root, root_helper))
         return processutils.execute(*cmd)
 
@@ -189,13 +192,13 @@ def test_links_by_the_callers_function(tmp_path):
 
 
 @pytest.fixture
-def request_context():
+def request_context() -> Iterator[Any]:
     current = context.RequestContext(request_id="req-of-the-caller", overwrite=True)
     yield current
     del context._request_store.context
 
 
-def test_a_thread_has_the_request_of_its_maker(request_context):
+def test_a_thread_has_the_request_of_its_maker(request_context: Any) -> None:
     seen = []
     thread = executor.Thread(
         target=lambda *args, **kwargs: seen.append((args, kwargs, context.get_current())),
@@ -215,7 +218,7 @@ def test_a_thread_has_the_request_of_its_maker(request_context):
     assert thread.daemon
 
 
-def test_a_thread_without_a_request():
+def test_a_thread_without_a_request() -> None:
     seen = []
     thread = executor.Thread(target=lambda: seen.append(context.get_current()))
     thread.start()
@@ -224,7 +227,7 @@ def test_a_thread_without_a_request():
     assert seen == [None]
 
 
-def test_nothing_is_logged_by_default(caplog):
+def test_nothing_is_logged_by_default(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     executor.Executor("sudo")._execute("true")
 

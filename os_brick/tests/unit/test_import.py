@@ -45,14 +45,14 @@ print(json.dumps({{
 """
 
 
-def test_importing_starts_patches_and_loads_nothing():
+def test_importing_starts_patches_and_loads_nothing() -> None:
     program = PROGRAM.format(modules=MODULES, heavy=HEAVY)
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
 
     assert json.loads(out) == {"started": [], "patched": False, "loaded": []}
 
 
-def test_options_are_there_for_who_uses_oslo_config():
+def test_options_are_there_for_who_uses_oslo_config() -> None:
     program = "from oslo_config import cfg; import os_brick; print(cfg.CONF.os_brick.call_timeout)"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
 

@@ -2,6 +2,7 @@
 """No secret gets through, whatever it consists of."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -56,23 +57,23 @@ PLAIN_NAMES = [
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_names_of_secrets(name):
+def test_names_of_secrets(name: str) -> None:
     assert masking.is_secret_name(name)
     assert masking.is_secret_name(name.encode())
 
 
 @pytest.mark.parametrize("name", PLAIN_NAMES)
-def test_names_of_what_may_be_read(name):
+def test_names_of_what_may_be_read(name: str) -> None:
     assert not masking.is_secret_name(name)
 
 
 @pytest.mark.parametrize("name", [None, 5, ("auth_password",)])
-def test_what_is_no_name(name):
+def test_what_is_no_name(name: str) -> None:
     assert not masking.is_secret_name(name)
 
 
 @given(name=st.sampled_from(SECRET_NAMES), secret=MARKED)
-def test_dictionary(name, secret):
+def test_dictionary(name: str, secret: str) -> None:
     shown = masking.masked_repr({"data": [{name: secret, "lun": 1}], "tuple": ({name: secret},)})
 
     assert MARK not in shown
@@ -80,24 +81,24 @@ def test_dictionary(name, secret):
 
 
 @given(name=st.sampled_from(SECRET_NAMES), secret=MARKED)
-def test_a_secret_that_is_a_list_or_bytes(name, secret):
+def test_a_secret_that_is_a_list_or_bytes(name: str, secret: str) -> None:
     assert MARK not in masking.masked_repr({name: [secret], "b": {name: secret.encode()}})
 
 
-def test_dictionary_is_copied():
+def test_dictionary_is_copied() -> None:
     properties = {"auth_password": "s3cret", "target_luns": [1, 2]}
 
     assert masking.masked(properties) == {"auth_password": "***", "target_luns": [1, 2]}
     assert properties["auth_password"] == "s3cret"
 
 
-def test_no_password_is_shown_as_such():
+def test_no_password_is_shown_as_such() -> None:
     assert masking.masked({"auth_password": None}) == {"auth_password": None}
 
 
 @pytest.mark.parametrize("pair", [("-n", "-v"), ("--name", "--value")])
 @given(secret=MARKED)
-def test_iscsiadm_pairs(pair, secret):
+def test_iscsiadm_pairs(pair: Any, secret: str) -> None:
     name, value = pair
     cmd = (
         *("iscsiadm", "-m", "node", "-o", "update"),
@@ -133,7 +134,7 @@ def test_iscsiadm_pairs(pair, secret):
     ],
 )
 @given(secret=MARKED)
-def test_other_commands(words, secret):
+def test_other_commands(words: Any, secret: str) -> None:
     cmd = tuple(word.replace("{}", secret) for word in words)
 
     assert MARK not in " ".join(masking.mask_command(cmd))
@@ -141,7 +142,7 @@ def test_other_commands(words, secret):
 
 
 @given(st.lists(st.from_regex(r"[a-z0-9/.:,-]{0,12}", fullmatch=True)))
-def test_words_without_secrets_stay(words):
+def test_words_without_secrets_stay(words: Any) -> None:
     assume(not any(masking.is_secret_name(word) for word in words))
     assume("nvme" not in "".join(words))
 
@@ -149,7 +150,7 @@ def test_words_without_secrets_stay(words):
 
 
 @given(name=st.sampled_from(SECRET_NAMES), secret=MARKED)
-def test_text_of_a_dictionary(name, secret):
+def test_text_of_a_dictionary(name: str, secret: str) -> None:
     """Somebody else's repr() of a dictionary, whatever quotes it chose."""
     text = masking.mask_text(f"failed: { ({name: secret, 'target_lun': 5})!r}")
 
@@ -157,7 +158,7 @@ def test_text_of_a_dictionary(name, secret):
 
 
 @given(secret=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=12))
-def test_text_of_settings(secret):
+def test_text_of_settings(secret: str) -> None:
     text = masking.mask_text(
         f"node.session.auth.password = x{secret}{MARK}\nnode.session.auth.authmethod = CHAP"
     )
@@ -179,7 +180,7 @@ def test_text_of_settings(secret):
         """auth_password=***Zq7""",
     ],
 )
-def test_text_of_others(text):
+def test_text_of_others(text: str) -> None:
     assert MARK not in masking.mask_text(text)
 
 
@@ -192,19 +193,19 @@ def test_text_of_others(text):
         "Device /dev/sda passed all checks",
     ],
 )
-def test_text_without_secrets_stays(text):
+def test_text_without_secrets_stays(text: str) -> None:
     assert masking.mask_text(text) == text
 
 
 @given(before=st.text(), secret=st.text(min_size=4), after=st.text())
-def test_known_secrets_are_found_anywhere(before, secret, after):
+def test_known_secrets_are_found_anywhere(before: Any, secret: str, after: Any) -> None:
     assume(secret not in before + masking.MASK + after)
     text = masking.mask_text(f"{before}{secret}{after}", {secret})
 
     assert secret not in text
 
 
-def test_secrets_in_a_structure():
+def test_secrets_in_a_structure() -> None:
     properties = {"auth_password": "one", "data": [{"secret": b"two", "x": "three"}], "keyring": ""}
 
     assert masking.secrets_in(properties) == {"one", "two"}
@@ -219,20 +220,20 @@ class Chap:
 
 
 @given(secret=MARKED)
-def test_dataclass(secret):
+def test_dataclass(secret: str) -> None:
     shown = masking.masked_repr([Chap("me", secret, "1.2.3.4:3260")])
 
     assert MARK not in shown
     assert shown == "[Chap(username=***, password=***, portal='1.2.3.4:3260')]"
 
 
-def test_other_objects_are_shown_by_their_masked_repr():
+def test_other_objects_are_shown_by_their_masked_repr() -> None:
     class Volume:
-        def __repr__(self):
+        def __repr__(self) -> str:
             return "<Volume password=Zq7>"
 
     class Broken:
-        def __repr__(self):
+        def __repr__(self) -> str:
             raise RuntimeError("no")
 
     assert masking.masked_repr({"v": Volume()}) == "{'v': <Volume password=***}"
@@ -240,14 +241,14 @@ def test_other_objects_are_shown_by_their_masked_repr():
     assert masking.masked_repr({1}) == "{1}"
 
 
-def test_a_circle_ends():
-    circle = {"a": 1}
+def test_a_circle_ends() -> None:
+    circle: dict[str, Any] = {"a": 1}
     circle["self"] = circle
 
     assert "..." in masking.masked_repr(circle)
 
 
-def test_a_long_text_takes_linear_time():
+def test_a_long_text_takes_linear_time() -> None:
     """A pattern with two unbounded parts would run for hours on this."""
     text = "a.-_" * 100_000 + " password = x"
 

@@ -2,8 +2,11 @@
 import logging
 import operator
 import os
+import pathlib
 import time
 import types
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,8 +23,8 @@ SECRET = "a'b Zq7"
 
 
 @pytest.fixture
-def pauses(monkeypatch):
-    made = []
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Any:
+    made: list[float] = []
     monkeypatch.setattr(utils, "_time_sleep", made.append)
     return made
 
@@ -29,26 +32,26 @@ def pauses(monkeypatch):
 class Failing:
     """A function that fails a number of times, each time with an exception of its own."""
 
-    def __init__(self, times, error=ValueError):
+    def __init__(self, times: Any, error: Any = ValueError) -> None:
         self.times = times
         self.error = error
-        self.raised = []
+        self.raised: list[BaseException] = []
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(self.raised) == self.times:
             return args, kwargs
         self.raised.append(self.error("again") if isinstance(self.error, type) else self.error)
         raise self.raised[-1]
 
 
-def retried(function, *args, **kwargs):
-    def wrapped(*args, **kwargs):
+def retried(function: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
     return utils.retry(*args, **kwargs)(wrapped)
 
 
-def test_success_needs_no_pause(pauses):
+def test_success_needs_no_pause(pauses: Any) -> None:
     assert retried(Failing(0), ValueError)(1, a=2) == ((1,), {"a": 2})
     assert pauses == []
 
@@ -65,14 +68,14 @@ def test_success_needs_no_pause(pauses):
         ({"interval": 0}, [0, 0]),
     ],
 )
-def test_pauses(pauses, keywords, expected):
+def test_pauses(pauses: Any, keywords: Any, expected: Any) -> None:
     with pytest.raises(ValueError, match="again"):
         retried(Failing(99), ValueError, **keywords)()
 
     assert pauses == expected
 
 
-def test_the_last_exception_is_raised_unchanged(pauses):
+def test_the_last_exception_is_raised_unchanged(pauses: Any) -> None:
     failing = Failing(99)
 
     with pytest.raises(ValueError, match="again") as caught:
@@ -82,17 +85,17 @@ def test_the_last_exception_is_raised_unchanged(pauses):
     assert caught.value is failing.raised[-1]
 
 
-def test_success_after_failures(pauses):
+def test_success_after_failures(pauses: Any) -> None:
     assert retried(Failing(2), (KeyError, ValueError))() == ((), {})
     assert pauses == [1, 2]
 
 
-def test_subclasses_count(pauses):
+def test_subclasses_count(pauses: Any) -> None:
     assert retried(Failing(1, KeyError), LookupError)() == ((), {})
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
-def test_other_exceptions_pass_at_once(pauses, error):
+def test_other_exceptions_pass_at_once(pauses: Any, error: Any) -> None:
     failing = Failing(99, error)
 
     with pytest.raises(error) as caught:
@@ -103,14 +106,14 @@ def test_other_exceptions_pass_at_once(pauses, error):
 
 
 @pytest.mark.parametrize("retries", [0, -1])
-def test_retries_start_at_one(retries):
+def test_retries_start_at_one(retries: Any) -> None:
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         utils.retry(KeyError, retries=retries)
 
 
-def test_name_is_kept():
+def test_name_is_kept() -> None:
     @utils.retry(ValueError)
-    def some_name():
+    def some_name() -> None:
         """Some text."""
 
     assert (some_name.__name__, some_name.__doc__) == ("some_name", "Some text.")
@@ -120,7 +123,7 @@ def test_name_is_kept():
     ("codes", "code", "again"),
     [(5, 5, True), (5, 6, False), ((5, 6), 6, True), ((5, 6), 7, False), (0, None, False)],
 )
-def test_retry_by_exit_code(pauses, codes, code, again):
+def test_retry_by_exit_code(pauses: Any, codes: Any, code: Any, again: Any) -> None:
     failing = Failing(99, processutils.ProcessExecutionError(exit_code=code))
 
     with pytest.raises(processutils.ProcessExecutionError):
@@ -129,7 +132,7 @@ def test_retry_by_exit_code(pauses, codes, code, again):
     assert len(failing.raised) == (3 if again else 1)
 
 
-def test_retry_by_exit_code_of_another_exception(pauses):
+def test_retry_by_exit_code_of_another_exception(pauses: Any) -> None:
     failing = Failing(99)
 
     with pytest.raises(ValueError, match="again"):
@@ -138,8 +141,8 @@ def test_retry_by_exit_code_of_another_exception(pauses):
     assert len(failing.raised) == 1
 
 
-def test_exit_codes_as_a_condition_of_tenacity():
-    def state(exc):
+def test_exit_codes_as_a_condition_of_tenacity() -> None:
+    def state(exc: Any) -> Any:
         outcome = types.SimpleNamespace(failed=exc is not None, exception=lambda: exc)
         return types.SimpleNamespace(outcome=outcome)
 
@@ -150,14 +153,16 @@ def test_exit_codes_as_a_condition_of_tenacity():
     assert not condition(state(None))
 
 
-def test_failures_that_are_tried_again_are_not_logged(pauses, caplog):
+def test_failures_that_are_tried_again_are_not_logged(
+    pauses: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     retried(Failing(2), ValueError)()
 
     assert not caplog.records
 
 
-def test_the_pause_of_the_process_is_not_patched():
+def test_the_pause_of_the_process_is_not_patched() -> None:
     assert time.sleep.__module__ == "time"
     assert utils._time_sleep is time.sleep
 
@@ -167,7 +172,9 @@ def test_the_pause_of_the_process_is_not_patched():
 
 class Connector:
     @utils.trace
-    def connect_volume(self, connection_properties, *more, force=False, **kwargs):
+    def connect_volume(
+        self, connection_properties: Any, *more: Any, force: Any = False, **kwargs: Any
+    ) -> Any:
         """Connect."""
         if "raise" in connection_properties:
             raise ValueError(f"bad {connection_properties['raise']['auth_password']}")
@@ -176,12 +183,12 @@ class Connector:
 
 
 @pytest.fixture
-def debug(caplog):
+def debug(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.DEBUG)
     return caplog
 
 
-def test_trace_of_a_call(debug):
+def test_trace_of_a_call(debug: pytest.LogCaptureFixture) -> None:
     Connector().connect_volume({"target_lun": 1}, 5, force=True, other=6)
 
     call, end = debug.messages
@@ -195,7 +202,7 @@ def test_trace_of_a_call(debug):
     assert {record.levelno for record in debug.records} == {logging.DEBUG}
 
 
-def test_trace_of_a_failure(debug):
+def test_trace_of_a_failure(debug: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match="bad") as caught:
         Connector().connect_volume({"raise": {"auth_password": SECRET}})
 
@@ -206,7 +213,7 @@ def test_trace_of_a_failure(debug):
     assert "Zq7" not in debug.text
 
 
-def test_trace_masks_what_it_logs_and_nothing_else(debug):
+def test_trace_masks_what_it_logs_and_nothing_else(debug: pytest.LogCaptureFixture) -> None:
     connector = Connector()
     result = connector.connect_volume({"auth_password": SECRET, "nested": [{"secret": SECRET}]})
 
@@ -217,10 +224,14 @@ def test_trace_masks_what_it_logs_and_nothing_else(debug):
 
 
 @given(secret=st.text(max_size=20).map(lambda text: text + "Zq7"))
-def test_no_secret_in_a_trace(secret):
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
+def test_no_secret_in_a_trace(secret: str) -> None:
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Handler()
     logger = logging.getLogger(Connector.__module__)
     level = logger.level
     logger.addHandler(handler)
@@ -238,20 +249,20 @@ def test_no_secret_in_a_trace(secret):
     assert "Zq7" not in "".join(lines)
 
 
-def test_trace_computes_nothing_without_debug(caplog):
+def test_trace_computes_nothing_without_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     class Untouchable:
-        def __repr__(self):
+        def __repr__(self) -> str:
             raise AssertionError("looked at")
 
     assert Connector().connect_volume({"x": Untouchable()})["path"] == "/dev/sda"
     assert not caplog.records
 
 
-def test_trace_of_a_function(debug):
+def test_trace_of_a_function(debug: pytest.LogCaptureFixture) -> None:
     @utils.trace
-    def function(a, b=2):
+    def function(a: Any, b: Any = 2) -> Any:
         return a + b
 
     assert function(1) == 3
@@ -259,14 +270,15 @@ def test_trace_of_a_function(debug):
     assert debug.records[0].name == "os_brick.utils"
 
 
-def test_trace_of_a_wrong_call(debug):
+def test_trace_of_a_wrong_call(debug: pytest.LogCaptureFixture) -> None:
+    connect: Any = Connector().connect_volume
     with pytest.raises(TypeError):
-        Connector().connect_volume()
+        connect()
 
     assert "TypeError" in debug.messages[-1]
 
 
-def test_trace_keeps_the_name():
+def test_trace_keeps_the_name() -> None:
     assert Connector.connect_volume.__name__ == "connect_volume"
     assert Connector.connect_volume.__doc__ == "Connect."
 
@@ -284,7 +296,7 @@ def test_trace_keeps_the_name():
         ("x86_64", "X86", False),
     ],
 )
-def test_platform_matches(current, connector, expected):
+def test_platform_matches(current: Any, connector: Any, expected: Any) -> None:
     assert utils.platform_matches(current, connector) is expected
 
 
@@ -298,11 +310,11 @@ def test_platform_matches(current, connector, expected):
         ("win32", "LINUX", False),
     ],
 )
-def test_os_matches(current, connector, expected):
+def test_os_matches(current: Any, connector: Any, expected: Any) -> None:
     assert utils.os_matches(current, connector) is expected
 
 
-def test_merge_dict():
+def test_merge_dict() -> None:
     one, two = {"a": 1, "b": 1}, {"b": 2}
 
     assert utils.merge_dict(one, two) == {"a": 1, "b": 2}
@@ -310,20 +322,20 @@ def test_merge_dict():
 
 
 @pytest.mark.parametrize("wrong", [None, [], "x", type("Special", (dict,), {})()])
-def test_merge_dict_takes_dictionaries(wrong):
+def test_merge_dict_takes_dictionaries(wrong: Any) -> None:
     with pytest.raises(Exception, match="dictionaries"):
         utils.merge_dict({}, wrong)
     with pytest.raises(Exception, match="dictionaries"):
         utils.merge_dict(wrong, {})
 
 
-def test_convert_str():
+def test_convert_str() -> None:
     assert utils.convert_str("leídos".encode()) == "leídos"
     assert utils.convert_str("leídos") == "leídos"
 
 
 @pytest.mark.parametrize("other", [None, 5, "x", utils.ANY, float("nan")])
-def test_anything(other):
+def test_anything(other: Any) -> None:
     """Equal to everything, greater and smaller than nothing, on either side."""
     for left, right in ((utils.ANY, other), (other, utils.ANY)):
         assert operator.eq(left, right)
@@ -331,7 +343,7 @@ def test_anything(other):
             assert not compare(left, right)
 
 
-def test_anything_shows_as_such():
+def test_anything_shows_as_such() -> None:
     assert isinstance(utils.ANY, utils.Anything)
     assert repr(utils.ANY) == "<Anything>"
 
@@ -344,7 +356,7 @@ def test_anything_shows_as_such():
         ("opaque", b"abc", "616263"),
     ],
 )
-def test_passphrase(kind, encoded, passphrase):
+def test_passphrase(kind: Any, encoded: Any, passphrase: Any) -> None:
     key = types.SimpleNamespace(managed_type=lambda: kind, get_encoded=lambda: encoded)
 
     assert utils.get_passphrase_from_secret(key) == passphrase
@@ -356,11 +368,11 @@ def test_passphrase(kind, encoded, passphrase):
 class Host:
     """An execute function that answers with one thing, and remembers what it was asked."""
 
-    def __init__(self, answer):
+    def __init__(self, answer: Any) -> None:
         self.answer = answer
-        self.calls = []
+        self.calls: list[Any] = []
 
-    def __call__(self, *cmd, **kwargs):
+    def __call__(self, *cmd: Any, **kwargs: Any) -> Any:
         self.calls.append((cmd, kwargs))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -371,7 +383,7 @@ class Host:
     ("out", "size"),
     [("1073741824\n", 1073741824), ("0", 0), ("", None), ("-5", None), ("not found", None)],
 )
-def test_device_size(out, size):
+def test_device_size(out: Any, size: Any) -> None:
     host = Host((out, ""))
 
     assert utils.get_device_size(executor.Executor("sudo", host), "/dev/sda") == size
@@ -390,7 +402,7 @@ def test_device_size(out, size):
         (exception.ExecutionTimeout(stderr="Time out"), False),
     ],
 )
-def test_check_valid_device(answer, valid, caplog):
+def test_check_valid_device(answer: Any, valid: Any, caplog: pytest.LogCaptureFixture) -> None:
     host = Host(answer)
 
     assert utils.check_valid_device(executor.Executor("sudo", host), "/dev/sda") is valid
@@ -407,7 +419,7 @@ def test_check_valid_device(answer, valid, caplog):
 
 
 @pytest.fixture
-def nvme(tmp_path, monkeypatch):
+def nvme(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """What stands in for /etc/nvme, for reading and for making."""
     privileged.default.set_client_mode(False)
     monkeypatch.setattr(utils, "HOST_NQN_FILE", str(tmp_path / "nvme/hostnqn"))
@@ -417,7 +429,7 @@ def nvme(tmp_path, monkeypatch):
     privileged.default.set_client_mode(True)
 
 
-def test_identity_that_is_there(nvme):
+def test_identity_that_is_there(nvme: Any) -> None:
     nvme.mkdir()
     (nvme / "hostnqn").write_text("nqn.here \n")
     (nvme / "hostid").write_text("id-here\n")
@@ -426,7 +438,7 @@ def test_identity_that_is_there(nvme):
     assert utils.get_nvme_host_id("uuid") == "id-here"
 
 
-def test_identity_is_made_once(nvme):
+def test_identity_is_made_once(nvme: Any) -> None:
     nqn = utils.get_host_nqn("some-uuid")
 
     assert nqn == "nqn.2014-08.org.nvmexpress:uuid:some-uuid"
@@ -436,7 +448,7 @@ def test_identity_is_made_once(nvme):
 
 
 @pytest.mark.parametrize("uuid", [None, ""])
-def test_host_id_is_random_without_a_uuid(nvme, uuid):
+def test_host_id_is_random_without_a_uuid(nvme: Any, uuid: Any) -> None:
     made = utils.get_nvme_host_id(uuid)
 
     assert made is not None
@@ -444,14 +456,14 @@ def test_host_id_is_random_without_a_uuid(nvme, uuid):
     assert utils.get_nvme_host_id(uuid) == made
 
 
-def test_an_empty_file_counts_as_none(nvme):
+def test_an_empty_file_counts_as_none(nvme: Any) -> None:
     nvme.mkdir()
     (nvme / "hostid").write_text("\n")
 
     assert utils.get_nvme_host_id("some-uuid") == "some-uuid"
 
 
-def test_a_file_that_is_no_text(nvme, caplog):
+def test_a_file_that_is_no_text(nvme: Any, caplog: pytest.LogCaptureFixture) -> None:
     nvme.mkdir()
     (nvme / "hostnqn").write_bytes(b"\xff\xfe")
 
@@ -472,12 +484,12 @@ def test_a_file_that_is_no_text(nvme, caplog):
         ("/dev/mapper/100%", "+dev+mapper+100%25"),
     ],
 )
-def test_names_of_links(path, name):
+def test_names_of_links(path: str, name: str) -> None:
     assert utils._symlink_name_from_device_path(path) == "/dev/disk/by-id/os-brick" + name
 
 
 @given(st.text(st.sampled_from("/+%2B5ad-"), max_size=20))
-def test_every_path_survives_the_round_trip(path):
+def test_every_path_survives_the_round_trip(path: str) -> None:
     link = utils._symlink_name_from_device_path(path)
 
     assert "/" not in link.removeprefix(utils.CUSTOM_LINK_PREFIX)
@@ -485,11 +497,11 @@ def test_every_path_survives_the_round_trip(path):
 
 
 @pytest.mark.parametrize("path", ["/dev/sda", "/dev/disk/by-id/wwn-0x5", "", None, object(), b"x"])
-def test_what_is_no_link_of_ours_stays(path):
+def test_what_is_no_link_of_ours_stays(path: str) -> None:
     assert utils._device_path_from_symlink(path) is path
 
 
-def test_a_link_of_an_older_version_with_a_percent_sign():
+def test_a_link_of_an_older_version_with_a_percent_sign() -> None:
     assert (
         utils._device_path_from_symlink("/dev/disk/by-id/os-brick+dev+mapper+100%")
         == "/dev/mapper/100%"
@@ -514,29 +526,33 @@ HANDLE = object()
         ({}, None, ""),
     ],
 )
-def test_dev_path(properties, device_info, path):
+def test_dev_path(properties: Any, device_info: Any, path: str) -> None:
     assert utils.get_dev_path(properties, device_info) == path
 
 
 class Encrypted(executor.Executor):
     """A connector: the decorators as they are meant to be used, and what reached the functions."""
 
-    def __init__(self, path="/dev/null", execute=None):
+    def __init__(self, path: Any = "/dev/null", execute: Any = None) -> None:
         super().__init__("sudo", execute)
         self.path = path
-        self.got = []
-        self.failure = None
+        self.got: list[Any] = []
+        self.failure: Exception | None = None
         self.broken_cleanup = False
 
     @utils.connect_volume_prepare_result
-    def connect_volume(self, connection_properties):
+    def connect_volume(self, connection_properties: Any) -> Any:
         """Connect."""
         return {"type": "block", "path": self.path}
 
     @utils.connect_volume_undo_prepare_result(unlink_after=True)
     def disconnect_volume(
-        self, connection_properties, device_info, force=False, ignore_errors=False
-    ):
+        self,
+        connection_properties: Any,
+        device_info: Any,
+        force: Any = False,
+        ignore_errors: Any = False,
+    ) -> None:
         """Disconnect."""
         self.got.append((connection_properties, device_info, force, ignore_errors))
         if self.broken_cleanup:
@@ -545,14 +561,14 @@ class Encrypted(executor.Executor):
             raise self.failure
 
     @utils.connect_volume_undo_prepare_result
-    def extend_volume(self, connection_properties):
+    def extend_volume(self, connection_properties: Any) -> Any:
         """Extend."""
         self.got.append(connection_properties)
         return 5
 
 
 @pytest.fixture
-def links(tmp_path, monkeypatch):
+def links(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The folder of our links; root's verbs run in this process."""
     privileged.default.set_client_mode(False)
     monkeypatch.setattr(utils, "CUSTOM_LINK_PREFIX", f"{tmp_path}/os-brick")
@@ -560,7 +576,7 @@ def links(tmp_path, monkeypatch):
     privileged.default.set_client_mode(True)
 
 
-def test_what_is_not_encrypted_stays(links):
+def test_what_is_not_encrypted_stays(links: Any) -> None:
     connector = Encrypted()
 
     for properties in ({}, {"encrypted": False}):
@@ -574,7 +590,7 @@ def test_what_is_not_encrypted_stays(links):
 
 @pytest.mark.parametrize("path", ["{}/device", "{}/a+b", "{}/md/100%+"])
 @pytest.mark.parametrize("kind", [str, os.fsencode], ids=["text", "bytes"])
-def test_round_trip(links, path, kind):
+def test_round_trip(links: Any, path: str, kind: Any) -> None:
     device = links / path.format(links).removeprefix(f"{links}/")
     device.parent.mkdir(exist_ok=True)
     device.symlink_to("/dev/null")
@@ -604,7 +620,7 @@ def test_round_trip(links, path, kind):
 
 
 @pytest.mark.parametrize("existing", ["file", "link"])
-def test_what_is_at_the_links_place_is_replaced(links, existing):
+def test_what_is_at_the_links_place_is_replaced(links: Any, existing: Any) -> None:
     place = links / "os-brick+dev+null"
     if existing == "file":
         place.write_text("x")
@@ -615,7 +631,7 @@ def test_what_is_at_the_links_place_is_replaced(links, existing):
     assert os.readlink(place) == "/dev/null"
 
 
-def test_a_handle_stays(links):
+def test_a_handle_stays(links: Any) -> None:
     connector = Encrypted(HANDLE)
     info = connector.connect_volume({"encrypted": True})
 
@@ -625,7 +641,7 @@ def test_a_handle_stays(links):
 
 
 @pytest.mark.parametrize("info", [None, {}, object()])
-def test_disconnect_with_the_path_in_the_properties_alone(links, info):
+def test_disconnect_with_the_path_in_the_properties_alone(links: Any, info: Any) -> None:
     connector = Encrypted()
     properties = {"encrypted": True}
     properties["device_path"] = link = connector.connect_volume(properties)["path"]
@@ -636,7 +652,7 @@ def test_disconnect_with_the_path_in_the_properties_alone(links, info):
     assert not os.path.lexists(link)
 
 
-def test_disconnect_with_the_properties_as_device_info(links):
+def test_disconnect_with_the_properties_as_device_info(links: Any) -> None:
     connector = Encrypted()
     properties = {"encrypted": True}
     properties["device_path"] = connector.connect_volume(properties)["path"]
@@ -648,7 +664,7 @@ def test_disconnect_with_the_properties_as_device_info(links):
     assert info["path"] == "/dev/null"
 
 
-def test_the_link_of_udev_stays(links):
+def test_the_link_of_udev_stays(links: Any) -> None:
     connector = Encrypted()
     properties = {"encrypted": True, "device_path": "/dev/disk/by-id/wwn-0x5"}
 
@@ -657,7 +673,7 @@ def test_the_link_of_udev_stays(links):
     assert connector.got == [(properties, None, False, False)]
 
 
-def test_the_link_stays_if_the_disconnect_fails(links):
+def test_the_link_stays_if_the_disconnect_fails(links: Any) -> None:
     connector = Encrypted()
     info = connector.connect_volume({"encrypted": True})
     connector.failure = exception.VolumePathNotRemoved(volume_path="sda")
@@ -667,7 +683,9 @@ def test_the_link_stays_if_the_disconnect_fails(links):
     assert os.path.lexists(info["path"])
 
 
-def test_a_link_that_cannot_be_removed_is_a_warning(links, caplog):
+def test_a_link_that_cannot_be_removed_is_a_warning(
+    links: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     connector = Encrypted()
     info = connector.connect_volume({"encrypted": True})
     os.unlink(info["path"])
@@ -678,7 +696,9 @@ def test_a_link_that_cannot_be_removed_is_a_warning(links, caplog):
 
 
 @pytest.mark.parametrize("broken_cleanup", [False, True])
-def test_the_volume_is_disconnected_if_the_link_cannot_be_made(links, broken_cleanup):
+def test_the_volume_is_disconnected_if_the_link_cannot_be_made(
+    links: Any, broken_cleanup: Any
+) -> None:
     (links / "os-brick+dev+null").mkdir()
     connector = Encrypted()
     connector.broken_cleanup = broken_cleanup
@@ -691,10 +711,10 @@ def test_the_volume_is_disconnected_if_the_link_cannot_be_made(links, broken_cle
     ]
 
 
-def test_links_go_through_the_callers_function(links):
+def test_links_go_through_the_callers_function(links: Any) -> None:
     commands = []
 
-    def execute(*cmd, **kwargs):
+    def execute(*cmd: Any, **kwargs: Any) -> Any:
         commands.append((cmd, kwargs))
         return processutils.execute(*cmd)
 
@@ -710,14 +730,14 @@ def test_links_go_through_the_callers_function(links):
     ]
 
 
-def test_a_connector_that_is_no_executor(links):
+def test_a_connector_that_is_no_executor(links: Any) -> None:
     class Plain:
         @utils.connect_volume_prepare_result
-        def connect_volume(self, connection_properties):
+        def connect_volume(self, connection_properties: Any) -> Any:
             return {"path": "/dev/null"}
 
         @utils.connect_volume_undo_prepare_result(unlink_after=True)
-        def disconnect_volume(self, connection_properties, device_info):
+        def disconnect_volume(self, connection_properties: Any, device_info: Any) -> None:
             pass
 
     info = Plain().connect_volume({"encrypted": True})
@@ -726,7 +746,7 @@ def test_a_connector_that_is_no_executor(links):
     assert not os.path.lexists(info["path"])
 
 
-def test_decorators_keep_names():
+def test_decorators_keep_names() -> None:
     assert Encrypted.connect_volume.__name__ == "connect_volume"
     assert Encrypted.disconnect_volume.__doc__ == "Disconnect."
     assert Encrypted.extend_volume.__name__ == "extend_volume"

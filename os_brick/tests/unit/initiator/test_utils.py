@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import fcntl
 import os
+import pathlib
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from oslo_concurrency import lockutils
@@ -20,18 +23,18 @@ UUID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 class Volume:
     """A Cinder volume: an object with keys."""
 
-    def __init__(self, **keys):
+    def __init__(self, **keys: Any) -> None:
         self.keys = keys
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: Any) -> Any:
         return self.keys[name]
 
-    def get(self, name, default=None):
+    def get(self, name: Any, default: Any = None) -> Any:
         return self.keys.get(name, default)
 
 
 @pytest.fixture
-def lock_path(tmp_path):
+def lock_path(tmp_path: pathlib.Path) -> Iterator[Any]:
     """``[os_brick] lock_path``; oslo.concurrency's is another."""
     lockutils.get_lock_path(cfg.CONF)
     cfg.CONF.set_override("lock_path", str(tmp_path / "brick"), group=opts.GROUP)
@@ -42,7 +45,7 @@ def lock_path(tmp_path):
 
 
 @pytest.fixture
-def unset_lock_path():
+def unset_lock_path() -> Iterator[Any]:
     lockutils.get_lock_path(cfg.CONF)
     cfg.CONF.set_override("lock_path", None, group=opts.GROUP)
     cfg.CONF.set_override("lock_path", None, group="oslo_concurrency")
@@ -51,7 +54,7 @@ def unset_lock_path():
     cfg.CONF.clear_override("lock_path", group="oslo_concurrency")
 
 
-def is_locked(path):
+def is_locked(path: Any) -> Any:
     """Whether another process (file locks are per process) could not lock the file."""
     code = (
         "import fcntl, sys; file = open(sys.argv[1], 'a')\n"
@@ -73,7 +76,14 @@ def is_locked(path):
         (None, False, True),
     ],
 )
-def test_when_a_lock_is_held(lock_path, monkeypatch, kind, shared_targets, manual_scan, locked):
+def test_when_a_lock_is_held(
+    lock_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+    shared_targets: Any,
+    manual_scan: Any,
+    locked: Any,
+) -> None:
     monkeypatch.setattr(initiator_utils, MANUAL_SCAN, manual_scan)
     path = lock_path / f"os-brick-{UUID}"
 
@@ -85,14 +95,16 @@ def test_when_a_lock_is_held(lock_path, monkeypatch, kind, shared_targets, manua
 
 
 @pytest.mark.parametrize("volume", [{}, {"shared_targets": False}, {"shared_targets": True}])
-def test_no_uuid_and_no_directory_needed_without_a_lock(unset_lock_path, monkeypatch, volume):
+def test_no_uuid_and_no_directory_needed_without_a_lock(
+    unset_lock_path: Any, monkeypatch: pytest.MonkeyPatch, volume: Any
+) -> None:
     monkeypatch.setattr(initiator_utils, MANUAL_SCAN, True)
 
     with initiator_utils.guard_connection(volume):
         pass
 
 
-def test_a_lock_needs_a_directory(unset_lock_path):
+def test_a_lock_needs_a_directory(unset_lock_path: Any) -> None:
     with (
         pytest.raises(cfg.RequiredOptError),
         initiator_utils.guard_connection({"shared_targets": None, "service_uuid": UUID}),
@@ -100,17 +112,17 @@ def test_a_lock_needs_a_directory(unset_lock_path):
         pytest.fail("entered without a lock")
 
 
-def test_volumes_of_unknown_services_exclude_each_other(lock_path):
+def test_volumes_of_unknown_services_exclude_each_other(lock_path: Any) -> None:
     with initiator_utils.guard_connection({"shared_targets": None, "service_uuid": None}):
         (name,) = os.listdir(lock_path)
         assert is_locked(lock_path / name)
 
 
-def test_threads_wait_for_each_other(lock_path):
+def test_threads_wait_for_each_other(lock_path: Any) -> None:
     volume = {"shared_targets": None, "service_uuid": UUID}
     events = []
 
-    def other():
+    def other() -> None:
         with initiator_utils.guard_connection(volume):
             events.append("second")
 
@@ -123,7 +135,7 @@ def test_threads_wait_for_each_other(lock_path):
     assert events == ["first", "second"]
 
 
-def test_a_failure_inside_releases_the_lock(lock_path):
+def test_a_failure_inside_releases_the_lock(lock_path: Any) -> None:
     volume = {"shared_targets": None, "service_uuid": UUID}
 
     with pytest.raises(ValueError, match="x"), initiator_utils.guard_connection(volume):
@@ -132,7 +144,7 @@ def test_a_failure_inside_releases_the_lock(lock_path):
     assert not is_locked(lock_path / f"os-brick-{UUID}")
 
 
-def test_another_process_waits(lock_path):
+def test_another_process_waits(lock_path: Any) -> None:
     lock_path.mkdir()
     path = lock_path / f"os-brick-{UUID}"
     with open(path, "a") as file:
@@ -150,6 +162,7 @@ def test_another_process_waits(lock_path):
         other = subprocess.Popen(
             [sys.executable, "-c", code, str(lock_path), UUID], stdout=subprocess.PIPE, text=True
         )
+        assert other.stdout
         assert other.stdout.readline() == "ready\n"
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(0.5)
@@ -161,12 +174,12 @@ def test_another_process_waits(lock_path):
 
 
 @pytest.fixture
-def iscsiadm(tmp_path, monkeypatch):
+def iscsiadm(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Stands in for the installed program, wherever it is looked for."""
     monkeypatch.setattr(initiator_utils, "PLACES", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    def install(content):
+    def install(content: Any) -> None:
         program = tmp_path / "iscsiadm"
         program.write_bytes(content)
         program.chmod(0o755)
@@ -178,17 +191,21 @@ def iscsiadm(tmp_path, monkeypatch):
     ("content", "supported"),
     [(b"\x7fELF\0node.session.scan\0", True), (b"\x7fELF\0node.session\0", False), (b"", False)],
 )
-def test_manual_scan_is_a_setting_that_the_program_knows(iscsiadm, content, supported):
+def test_manual_scan_is_a_setting_that_the_program_knows(
+    iscsiadm: Any, content: Any, supported: Any
+) -> None:
     iscsiadm(content)
 
     assert initiator_utils.check_manual_scan() is supported
 
 
-def test_no_iscsiadm(iscsiadm):
+def test_no_iscsiadm(iscsiadm: Any) -> None:
     assert initiator_utils.check_manual_scan() is False
 
 
-def test_the_variable_is_found_out_when_first_asked_for(iscsiadm, monkeypatch):
+def test_the_variable_is_found_out_when_first_asked_for(
+    iscsiadm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(initiator_utils, MANUAL_SCAN, raising=False)
     iscsiadm(b"node.session.scan")
 
@@ -201,7 +218,7 @@ def test_the_variable_is_found_out_when_first_asked_for(iscsiadm, monkeypatch):
     del initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN
 
 
-def test_no_other_variable():
+def test_no_other_variable() -> None:
     with pytest.raises(AttributeError, match="OTHER"):
         _ = initiator_utils.OTHER
 
@@ -209,7 +226,7 @@ def test_no_other_variable():
 # --- host driver ----------------------------------------------------------------------------------
 
 
-def test_block_devices(tmp_path):
+def test_block_devices(tmp_path: pathlib.Path) -> None:
     for name in ("ip-1.2.3.4:3260-iscsi-iqn.a-lun-1", "pci-0000"):
         (tmp_path / name).touch()
 
@@ -221,11 +238,11 @@ def test_block_devices(tmp_path):
     ]
 
 
-def test_no_directory_of_block_devices(tmp_path):
+def test_no_directory_of_block_devices(tmp_path: pathlib.Path) -> None:
     assert host_driver.HostDriver(by_path=f"{tmp_path}/none").get_all_block_devices() == []
 
 
-def test_block_devices_that_cannot_be_listed(tmp_path):
+def test_block_devices_that_cannot_be_listed(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(NotADirectoryError):

@@ -3,9 +3,11 @@
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -41,13 +43,13 @@ def attempt(function, *args, **kwargs):
 
 
 @pytest.fixture
-def service(tmp_path):
+def service(tmp_path: pathlib.Path) -> Any:
     """Runs lines of Python in a service; returns what they put into ``result``, and all logs."""
     config = tmp_path / "service.conf"
     config.write_text(CONFIG.format(helper=HELPER, path=config))
     log = tmp_path / "service.log"
 
-    def run(lines):
+    def run(lines: Any) -> Any:
         program = PRELUDE + lines + "\nprint(json.dumps(result))\n"
         done = subprocess.run(
             [sys.executable, "-c", program, str(config), str(log)],
@@ -61,7 +63,7 @@ def service(tmp_path):
     return run
 
 
-def test_commands_run_in_the_daemon(service):
+def test_commands_run_in_the_daemon(service: Any) -> None:
     result, _log = service(
         """
 hooks = []
@@ -73,7 +75,7 @@ result = [int(out) != os.getpid(), type(out).__name__, hooks]
     assert result == [True, "str", []]
 
 
-def test_left_out_hooks_are_told(service):
+def test_left_out_hooks_are_told(service: Any) -> None:
     _result, log = service(
         """
 result = rootwrap.execute("true", run_as_root=True, on_completion=print)
@@ -83,7 +85,7 @@ result = rootwrap.execute("true", run_as_root=True, on_completion=print)
     assert "on_completion cannot be called for true" in log
 
 
-def test_arguments_that_are_no_plain_data(service):
+def test_arguments_that_are_no_plain_data(service: Any) -> None:
     result, _log = service(
         """
 import pathlib, signal
@@ -98,7 +100,7 @@ result = rootwrap.execute(
     assert result == ["17\n", ""]
 
 
-def test_failures_come_back_whole(service):
+def test_failures_come_back_whole(service: Any) -> None:
     result, _log = service(
         """
 result = {
@@ -125,7 +127,7 @@ result = {
     assert "relative" in result["checked"][1]
 
 
-def test_links(service, tmp_path):
+def test_links(service: Any, tmp_path: pathlib.Path) -> None:
     link = tmp_path / "link"
     result, _log = service(
         f"""
@@ -140,7 +142,7 @@ result = first
     assert not os.path.lexists(link)
 
 
-def test_no_secret_in_any_log(service):
+def test_no_secret_in_any_log(service: Any) -> None:
     result, log = service(
         """
 secret = "a'b Zq7"
@@ -158,7 +160,7 @@ logging.getLogger("service").warning("%r", result[1:])
     assert "Zq7" not in log  # and hides it.
 
 
-def test_a_hidden_result_is_packed_whole_and_logged_masked(service):
+def test_a_hidden_result_is_packed_whole_and_logged_masked(service: Any) -> None:
     """As the daemon does with what an entry point returns."""
     result, log = service(
         """

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import pathlib
 import stat
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,27 +23,27 @@ NOTHING_TO_SHOW = {
 
 
 @pytest.fixture(autouse=True)
-def in_process():
+def in_process() -> Iterator[Any]:
     privileged.default.set_client_mode(False)
     yield
     privileged.default.set_client_mode(True)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What stands in for /etc/nvme, and does not exist yet."""
     monkeypatch.setattr(nvmeof, "NVME_DIR", str(tmp_path / "nvme"))
     return tmp_path / "nvme"
 
 
 @pytest.fixture
-def programs(tmp_path, monkeypatch):
+def programs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The only programs there are: shell scripts by name."""
     path = tmp_path / "bin"
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
 
-    def install(name, script):
+    def install(name: Any, script: Any) -> None:
         program = path / name
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
@@ -48,14 +51,14 @@ def programs(tmp_path, monkeypatch):
     return install
 
 
-def test_nqn_of_the_machine_needs_no_program(folder, programs):
+def test_nqn_of_the_machine_needs_no_program(folder: Any, programs: Any) -> None:
     assert nvmeof.create_hostnqn(UUID) == NQN
     assert (folder / "hostnqn").read_text().strip() == NQN
     assert stat.S_IMODE((folder / "hostnqn").stat().st_mode) == 0o644
     assert os.listdir(folder) == ["hostnqn"]
 
 
-def test_nqn_in_use_is_kept(folder, programs):
+def test_nqn_in_use_is_kept(folder: Any, programs: Any) -> None:
     programs("nvme", 'test "$1" = show-hostnqn && echo nqn.in.use')
 
     assert nvmeof.create_hostnqn() == "nqn.in.use"
@@ -63,7 +66,7 @@ def test_nqn_in_use_is_kept(folder, programs):
 
 
 @pytest.mark.parametrize("version", NOTHING_TO_SHOW)
-def test_nqn_is_made(folder, programs, version):
+def test_nqn_is_made(folder: Any, programs: Any, version: Any) -> None:
     programs(
         "nvme",
         f'if test "$1" = show-hostnqn; then {NOTHING_TO_SHOW[version]}; fi; '
@@ -77,7 +80,9 @@ def test_nqn_is_made(folder, programs, version):
 @pytest.mark.parametrize(
     "script", [None, "echo 'Permission denied' >&2; exit 1", "true", "echo two; echo lines"]
 )
-def test_no_nqn_is_a_warning(folder, programs, caplog, script):
+def test_no_nqn_is_a_warning(
+    folder: Any, programs: Any, caplog: pytest.LogCaptureFixture, script: Any
+) -> None:
     if script:
         programs("nvme", script)
 
@@ -86,7 +91,7 @@ def test_no_nqn_is_a_warning(folder, programs, caplog, script):
     assert not (folder / "hostnqn").exists()
 
 
-def test_what_another_process_stored_meanwhile_is_kept(folder):
+def test_what_another_process_stored_meanwhile_is_kept(folder: Any) -> None:
     folder.mkdir()
     (folder / "hostnqn").write_text("nqn.first\n")
     (folder / "hostid").write_text("first-id")
@@ -96,7 +101,7 @@ def test_what_another_process_stored_meanwhile_is_kept(folder):
     assert sorted(os.listdir(folder)) == ["hostid", "hostnqn"]
 
 
-def test_an_empty_file_is_replaced(folder):
+def test_an_empty_file_is_replaced(folder: Any) -> None:
     folder.mkdir()
     (folder / "hostid").write_text("")
 
@@ -105,12 +110,12 @@ def test_an_empty_file_is_replaced(folder):
     assert os.listdir(folder) == ["hostid"]
 
 
-def test_host_id(folder):
+def test_host_id(folder: Any) -> None:
     assert nvmeof.create_hostid(UUID) == UUID
     assert (folder / "hostid").read_text() == UUID + "\n"
 
 
-def test_host_id_that_cannot_be_stored(folder, caplog):
+def test_host_id_that_cannot_be_stored(folder: Any, caplog: pytest.LogCaptureFixture) -> None:
     folder.write_text("a file where the folder should be")
 
     assert nvmeof.create_hostid(UUID) is None
@@ -129,7 +134,15 @@ def test_host_id_that_cannot_be_stored(folder, caplog):
         (None, None, ""),
     ],
 )
-def test_system_uuid(tmp_path, monkeypatch, programs, caplog, file, script, expected):
+def test_system_uuid(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    programs: Any,
+    caplog: pytest.LogCaptureFixture,
+    file: Any,
+    script: Any,
+    expected: Any,
+) -> None:
     path = tmp_path / "product_uuid"
     monkeypatch.setattr(nvmeof, "PRODUCT_UUID_FILE", str(path))
     if file is not None:
