@@ -129,9 +129,16 @@ def daemon_status(host: Host, call: Call) -> Result:
 
 
 def daemon_answers(host: Host, call: Call) -> bool:
-    """Tell whether multipathd is running (older clients fail without an exit code, bug 1789699)."""
-    result = daemon_status(host, call)
-    return result.code == 0 and not result.out.startswith("error receiving packet")
+    """Tell whether multipathd is running."""
+    return says_running(daemon_status(host, call))
+
+
+def says_running(status: Result) -> bool:
+    """Tell from its answer whether multipathd is running.
+
+    Older clients fail without an exit code (bug 1789699).
+    """
+    return status.code == 0 and not status.out.startswith("error receiving packet")
 
 
 def has_usable_path(host: Host, call: Call, one: Map) -> Result:

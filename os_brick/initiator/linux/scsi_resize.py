@@ -8,14 +8,14 @@ device that the caller uses, or an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import block, changes, multipath, scsi
+from os_brick.initiator.linux import block, changes, multipath, nodes, scsi, scsi_volume
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.multipath import Map
@@ -50,12 +50,39 @@ def extend(host: Host, call: Call, disks: Sequence[Disk], one: Map | None) -> in
     everyone = tuple(dict.fromkeys((*disks, *members)))
     if not everyone:
         raise exception.VolumePathsNotFound()
+    scsi_volume.check_same_volume(host, everyone, [one] if one is not None else [])
     alive = _living(host, call, everyone, members)
     size = _grow_paths(host, call, alive)
     if one is not None:
         with call.step(f"resize {one}") as step:
             step.outcome = _grow_map(host, call, one, size)
     return size
+
+
+def extend_paths(host: Host, call: Call, paths: Sequence[str]) -> int:
+    """Extend the volume that some paths or links lead to, see :func:`extend`.
+
+    :raises BrickException: a path leads nowhere, and no map makes up for it; or two paths lead to
+        different maps.
+    """
+    names = {path: nodes.kernel_name(host, path) for path in paths}
+    disks = {path: scsi.read_disk_named(host.sysfs, name) for path, name in names.items() if name}
+    named = [multipath.read_map(host.sysfs, name) for name in names.values() if name]
+    found = [disk for disk in disks.values() if disk is not None]
+    maps = dict.fromkeys((*multipath.find_maps(host.sysfs, found), *filter(None, named)))
+    if len(maps) > 1:
+        raise exception.BrickException(
+            f"The paths {', '.join(paths)} lead to different maps: {', '.join(map(str, maps))}."
+        )
+    one = next(iter(maps), None)
+    lost = [path for path, name in names.items() if name is None]
+    if lost and one is None:
+        raise exception.BrickException(
+            f"All paths need to be up to extend the device. No device: {', '.join(lost)}"
+        )
+    if lost:
+        LOG.warning("Extending %s without paths that have no device: %s", one, ", ".join(lost))
+    return extend(host, call, found, one)
 
 
 # -- before anything is touched --------------------------------------------------------------------
@@ -172,7 +199,7 @@ def _grow_map(host: Host, call: Call, one: Map, size: int) -> str:
         raise exception.BrickException(
             f"Map {one} has {before} bytes but its paths only {size}: it was not made smaller."
         )
-    _ask_daemon(host, call, one, size)
+    ask_daemon(host, call, one, partial(_has_size, host, one, size))
     call.wait_until(partial(_has_size, host, one, size), what="map's size", limit_s=_MAP_GROWTH_S)
     if not _has_size(host, one, size):
         shown = block.read_size(host.sysfs, one.name)
@@ -187,14 +214,21 @@ def _has_size(host: Host, one: Map, size: int) -> bool:
     return block.read_size(host.sysfs, one.name) == size and multipath.is_there(host.sysfs, one)
 
 
-def _ask_daemon(host: Host, call: Call, one: Map, size: int) -> None:
+def ask_daemon(
+    host: Host, call: Call, one: Map, is_done: Callable[[], bool] = lambda: False
+) -> None:
+    """Have multipathd give a map the size of its paths; again while it is busy, for 120 s.
+
+    :param is_done: tells that the map has the size already: the daemon may do what it was asked for
+        though its client has given up.
+    :raises ProcessExecutionError: it could not, or was busy all the time.
+    """
     end_s = call.elapsed_s() + RESIZE_LIMIT_S
     while True:
         result = multipath.resize_map(host, call, one)
         if "timeout" not in result.out:
             break
-        # The daemon may do it all the same, later than its client waits.
-        if _has_size(host, one, size):
+        if is_done():
             return
         if min(end_s - call.elapsed_s(), call.remaining_s()) <= _RESIZE_PAUSE_S:
             raise _refusal(one, result, "multipathd is busy")
