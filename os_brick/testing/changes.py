@@ -94,6 +94,11 @@ class FakeChanges:
             device = self._devices.find(f"/dev/{name}")
             return device is not None and device.claimed
 
+    def open_count(self, call: Call, label: str) -> int | None:
+        with self._world.lock:
+            device = self._devices.find(f"/dev/mapper/{label}")
+            return None if device is None else device.openers
+
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         with self._world.lock:
             if not self._database.readable:

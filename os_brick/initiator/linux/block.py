@@ -64,6 +64,12 @@ def read_users(host: Host, name: str) -> list[str]:
     return users
 
 
+def count_partition_mappings(sysfs: Tree, name: str) -> int:
+    """Return how many partition mappings hold a map open."""
+    holders = sysfs.names("block", name, "holders")
+    return sum(is_partition_mapping(sysfs, holder) for holder in holders)
+
+
 def _mounts(host: Host, number: str, part: str) -> list[str]:
     """Return the mounts of a device, from the mount table of this process (proc(5), mountinfo)."""
     found = []

@@ -18,7 +18,7 @@ from os_brick.initiator.linux.identity import Identity
 from os_brick.initiator.linux.programs import Programs
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.sysfs import Tree
-from os_brick.privileged import rootwrap
+from os_brick.privileged import device_mapper, rootwrap
 from os_brick.privileged import scsi as privileged_scsi
 
 #: What a change may raise: the kernel's answer, or a program's.
@@ -49,6 +49,9 @@ class Changes(Protocol):
 
     def is_claimed(self, call: Call, name: str) -> bool:
         """Tell whether somebody holds a block device exclusively."""
+
+    def open_count(self, call: Call, label: str) -> int | None:
+        """Return how often a mapping is open; None if that cannot be said."""
 
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         """Return startup and scan mode of an iSCSI node record; empty: no record; None: cannot be
@@ -133,6 +136,10 @@ class PrivilegedChanges:
     def is_claimed(self, call: Call, name: str) -> bool:
         return bool(privileged_scsi.is_claimed(name))
 
+    def open_count(self, call: Call, label: str) -> int | None:
+        count: int | None = device_mapper.open_count(label)
+        return count
+
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         settings: dict[str, str] | None = privileged_scsi.read_node_settings(iqn, address, port)
         return settings
@@ -190,6 +197,10 @@ class ProgramChanges:
 
     def is_claimed(self, call: Call, name: str) -> bool:
         return False  # no program asks for this without opening the device for writing
+
+    def open_count(self, call: Call, label: str) -> int | None:
+        # dmsetup could tell, but this is asked again and again; `multipath -f` refuses by itself.
+        return None
 
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         return None

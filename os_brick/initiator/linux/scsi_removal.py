@@ -161,12 +161,25 @@ def _users(host: Host, call: Call, removal: Removal) -> list[str]:
     alone = [disk.name for disk in removal.disks if disk.name not in mapped]
     users = [user for name in (*names, *mapped, *alone) for user in block.read_users(host, name)]
     if not users:
-        users = [
-            f"{name} is held exclusively by another program"
-            for name in (*names, *alone)
-            if host.dev.exists(name) and host.changes.is_claimed(call, name)
-        ]
+        users = [user for one in removal.maps for user in _openers(host, call, one)]
+        users += [user for name in alone for user in _claims(host, call, name)]
     return users
+
+
+def _openers(host: Host, call: Call, one: Map) -> list[str]:
+    """Return that a map is open, by whomever; ``multipath -f`` would refuse it."""
+    count = host.changes.open_count(call, one.label)
+    if count is None:
+        return _claims(host, call, one.name)
+    others = count - block.count_partition_mappings(host.sysfs, one.name)
+    return [f"{one.name} is open {others} times in other programs"] if others > 0 else []
+
+
+def _claims(host: Host, call: Call, name: str) -> list[str]:
+    """Return that somebody has a device for himself alone."""
+    if host.dev.exists(name) and host.changes.is_claimed(call, name):
+        return [f"{name} is held exclusively by another program"]
+    return []
 
 
 # -- flush -----------------------------------------------------------------------------------
