@@ -55,6 +55,13 @@ class BlockDevice:
     mounts: list[str] = field(default_factory=list)
     holders: list[BlockDevice] = field(default_factory=list)
     gone: bool = False
+    #: Write requests that were completed.
+    writes: int = 0
+    read_only: bool = False
+
+    def carriers(self) -> list[BlockDevice]:
+        """Return the devices it sits on, those first that take its I/O."""
+        return []
 
     def storage(self) -> tuple[str, Unit | None]:
         """Tell how I/O on it would end now, and on which unit."""
@@ -139,7 +146,7 @@ class Devices:
         world = self._world
         files: dict[str, object] = {
             "size": device.size // 512,
-            "ro": 0,
+            "ro": int(device.read_only),
             "dev": device.dev,
             "stat": "0 " * 10 + "0",
             "holders/": "",
@@ -150,6 +157,7 @@ class Devices:
         self._by_name[device.name] = device
         world.sys.link(f"block/{device.name}", device.sysfs)
         world.sys.link(f"class/block/{device.name}", device.sysfs)
+        world.sys.link(f"dev/block/{device.dev}", device.sysfs)
         world.dev.write(device.name, "")
         world.notify()
 
@@ -186,6 +194,7 @@ class Devices:
                 world.dev.remove(entry)
         world.sys.remove(f"class/block/{device.name}")
         world.sys.remove(f"block/{device.name}")
+        world.sys.remove(f"dev/block/{device.dev}")
         world.sys.remove(device.sysfs)
         world.dev.remove(device.name)
         if self._by_name.get(device.name) is device:
@@ -259,6 +268,14 @@ class Devices:
             for listener in self.when_idle:
                 listener(device)
 
+    def forget(self, opening: Opening) -> bool:
+        """Close an open device without writing anything out: the file was only synchronized."""
+        if opening.is_open:
+            opening.is_open = False
+            opening.device.openings.remove(opening)
+            self._tell_idle(opening.device)
+        return True
+
     def mount(self, path: str, where: str) -> None:
         """Mount a device; it is claimed and shows in ``/proc/self/mountinfo``."""
         with self._world.lock:
@@ -292,14 +309,30 @@ class Devices:
     def _write_out(self, device: BlockDevice, unit: Unit) -> None:
         unit.data += b"".join(device.dirty)
         device.dirty.clear()
+        self._count_write(device)
+
+    def _count_write(self, device: BlockDevice) -> None:
+        """Show a completed write (failed ones count too) in the statistics of a device and of what
+        carries it."""
+        for one in (device, *device.carriers()[:1]):
+            one.writes += 1
+            if not one.gone:
+                self._world.sys.write(f"{one.sysfs}/stat", f"1 0 8 0 {one.writes} 0 8 0 0 0 0")
 
     def fsync(self, device: BlockDevice) -> str:
-        """Try to write out what is dirty; tell how that ended (``hangs``: not yet)."""
-        state, unit = device.storage()
+        """Try to write out what is dirty; tell how that ended (``hangs``: not yet).
+
+        What could not be written stays dirty here, so that it can be tried again; Linux drops it
+        after having told one caller.
+        """
         if not device.dirty:
             return ALIVE
-        if state == ALIVE and unit is None:
+        if device.gone:
             return FAILS
+        state, unit = device.storage()
         if state == ALIVE and unit is not None:
             self._write_out(device, unit)
-        return state
+            return ALIVE
+        if state != HANGS:
+            self._count_write(device)
+        return HANGS if state == HANGS else FAILS

@@ -29,6 +29,10 @@ class Mapping(BlockDevice):
     deferred: bool = False
     suspended: bool = False
 
+    def carriers(self) -> list[BlockDevice]:
+        alive = [one for one in self.slaves if one.storage()[0] == block.ALIVE]
+        return alive or list(self.slaves)
+
     def storage(self) -> tuple[str, Unit | None]:
         if self.suspended:
             return block.HANGS, None

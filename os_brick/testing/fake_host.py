@@ -310,6 +310,11 @@ class FakeHost:
         if self._world.complaints:
             raise AssertionError("; ".join(self._world.complaints))
 
+    def forgive(self) -> None:
+        """Forget complaints that a test has provoked."""
+        self._world.complaints.clear()
+        self._world.clock.errors.clear()
+
     def close(self) -> None:
         """End this host: threads that wait in it get a RuntimeError."""
         self._world.clock.close()

@@ -137,6 +137,10 @@ class FaultyTree(Tree):
         self._check(parts)
         return super().instance(*parts)
 
+    def real_path(self, *parts: str) -> str | None:
+        self._check(parts)
+        return super().real_path(*parts)
+
     def _check(self, parts: tuple[str, ...]) -> None:
         self._faults.check_readable(posixpath.join(self._name, *parts))
 

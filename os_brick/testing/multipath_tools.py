@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from os_brick.testing import block
 from os_brick.testing.block import Devices
-from os_brick.testing.device_mapper import DeviceMapper, MultipathMap
+from os_brick.testing.device_mapper import DeviceMapper, Mapping, MultipathMap
 from os_brick.testing.multipath import Multipathd
 from os_brick.testing.process import Answer, Process
 from os_brick.testing.scsi import Disk
@@ -79,6 +79,10 @@ class Multipath(_Tools):
             )
         if over.dirty:
             process.unlocked_wait(lambda: over.storage()[0] != block.HANGS or not over.dirty)
+        # Mappings of its partitions go with it.
+        for holder in list(over.holders):
+            if isinstance(holder, Mapping) and holder.uuid.startswith("part"):
+                self._mapper.remove(holder)
         if not self._mapper.remove(over):
             return Answer(
                 1,

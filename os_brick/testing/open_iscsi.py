@@ -25,6 +25,7 @@ REASONS = {
     20: "could not connect to iscsid",
     21: "no records found",
     24: "iSCSI login failed due to authorization failure",
+    32: "session is not connected",
 }
 _DEFAULTS = {
     "node.startup": "manual",
@@ -182,6 +183,8 @@ class Iscsid:
     def _try(self, login: Login) -> None:
         """One try at a portal, decided at its end by the state the portal has then."""
         state = login.portal.state if login.portal is not None else storage.SILENT
+        if state in (storage.UP, storage.HANGS) and login.portal is not None:
+            self._connect(login, login.portal)  # the kernel has a session from the connection on
         if state == storage.UP and login.portal is not None:
             usual = self._world.delays.login_s
             took = login.portal.login_s if login.portal.login_s is not None else usual
@@ -191,7 +194,27 @@ class Iscsid:
             took = login.try_s
         self._world.after(took, lambda: self._tried(login, state))
 
+    def _connect(self, login: Login, portal: Portal) -> None:
+        node = login.node
+        found = self._network.find_target(node.iqn, portal)
+        if found is None or login.session is not None:
+            return
+        target, index = found
+        login.session = self._sessions.create(
+            node.iqn,
+            portal,
+            target,
+            index,
+            iface=node.iface,
+            driver=node.driver,
+            configured=(node.address, node.port),
+            scans=node.settings["node.session.scan"] == "auto",
+            state="FREE",
+        )
+
     def _tried(self, login: Login, state: str) -> None:
+        if login.code is not None:
+            return  # it was ended meanwhile
         login.tries_left -= 1
         if not self.running:
             self._end(login, 20)
@@ -203,35 +226,42 @@ class Iscsid:
             self._try(login)
 
     def _answered(self, login: Login, portal: Portal) -> None:
-        node = login.node
-        found = self._network.find_target(node.iqn, portal)
-        if found is None:
+        self._connect(login, portal)  # it may have been silent before
+        if login.session is None:
             self._end(login, 19)
             return
-        target, index = found
-        settings = node.settings
+        settings = login.node.settings
         given = (settings["node.session.auth.username"], settings["node.session.auth.password"])
-        wanted = target.chap
+        wanted = login.session.target.chap
         if wanted is not None and (
             settings["node.session.auth.authmethod"] != "CHAP"
             or given != (wanted.username, wanted.password)
         ):
             self._end(login, 24)
             return
-        login.session = self._sessions.create(
-            node.iqn,
-            portal,
-            target,
-            index,
-            iface=node.iface,
-            driver=node.driver,
-            configured=(node.address, node.port),
-            scans=settings["node.session.scan"] == "auto",
-        )
+        self._sessions.logged_in(login.session)
+        self._add_more(login, login.session)
         self._end(login, 0)
+
+    def _add_more(self, login: Login, first: Session) -> None:
+        """Make as many further sessions as the record asks for (node.session.nr_sessions)."""
+        wanted = int(login.node.settings["node.session.nr_sessions"])
+        for _ in range(wanted - len(self.sessions_of(login.node))):
+            self._sessions.create(
+                first.iqn,
+                first.portal,
+                first.target,
+                first.index,
+                iface=first.iface,
+                driver=first.driver,
+                configured=first.configured,
+                scans=first.scans,
+            )
 
     def _end(self, login: Login, code: int) -> None:
         login.code = code
+        if code and login.session is not None:
+            self._sessions.end(login.session)
         if login in self.under_way:
             self.under_way.remove(login)
         self._world.notify()
@@ -241,6 +271,8 @@ class Iscsid:
         if not self.running:
             done(20)
             return
+        for login in [one for one in self.under_way if one.session is session]:
+            self._end(login, 32)
         silent = session.state == "LOGGED_IN" and session.portal.state in (
             storage.SILENT,
             storage.DEAD,

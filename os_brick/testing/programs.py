@@ -222,15 +222,24 @@ class Coreutils:
             device = self._device(path)
         if device is None:
             return Answer(1, err=f"sync: error opening '{path}': No such file or directory\n")
+        opening = self._devices.open(path)
         state = ""
 
         def written() -> bool:
             nonlocal state
-            state = block.FAILS if device.gone and device.dirty else self._devices.fsync(device)
+            state = self._devices.fsync(device)
             return state != block.HANGS
 
-        process.wait_for(written)
+        try:
+            process.wait_for(written)
+        except TimeIsUpError:
+            # Stopped, but it sleeps uninterruptibly: it keeps the device open until its I/O ends.
+            self._world.record("sync", device.name, block.HANGS)
+            self._world.watch(lambda: written() and self._devices.forget(opening))
+            raise
         self._world.record("sync", device.name, state)
+        with self._world.lock:
+            self._devices.forget(opening)
         if state == block.FAILS:
             return Answer(1, err=f"sync: error syncing '{path}': Input/output error\n")
         return Answer()

@@ -98,6 +98,10 @@ def _disk_number(name: str) -> tuple[int, int]:
     return major, (index - 1) % 16 * 16
 
 
+def _keeps_deleter(device: ScsiDevice) -> bool:
+    return not device.gone and device.state == "running" and device.health() == block.HANGS
+
+
 class ScsiLayer:
     """All SCSI hosts and devices."""
 
@@ -202,6 +206,7 @@ class ScsiLayer:
             unit.size,
             device=device,
             wwid=unit.wwid,
+            read_only=unit.read_only,
         )
         device.disk = disk
         self._devices.add(disk, {"removable": 0})
@@ -306,9 +311,9 @@ class ScsiLayer:
             if device.going or device.gone:
                 return
             device.going = True
-        # A device that is blocked keeps its deleter until the transport gives it up or it is set
-        # offline.
-        if not self._world.wait_for(lambda: device.gone or device.health() != block.HANGS, limit_s):
+        # Its cache is synchronized first. A command that the target does not answer keeps the
+        # deleter until the transport fails; a blocked device fails its commands at once.
+        if not self._world.wait_for(lambda: not _keeps_deleter(device), limit_s):
             self._when_answering(device)
             raise TimeoutError(errno.ETIMEDOUT, f"delete of {device.hctl} goes on")
         left = limit_s - (self._world.clock.now() - began)
@@ -328,7 +333,7 @@ class ScsiLayer:
         """Finish a delete in the kernel that nobody waits for any more."""
 
         def look() -> None:
-            if device.health() == block.HANGS:
+            if _keeps_deleter(device):
                 self._world.after(1.0, look)
             else:
                 self.drop(device)

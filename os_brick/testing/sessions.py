@@ -95,8 +95,12 @@ class Sessions:
         tpgt: int = 1,
         configured: tuple[str, int] | None = None,
         scans: bool = True,
+        state: str = "LOGGED_IN",
     ) -> Session:
-        """Have a session appear, with its SCSI host, and scan it unless ``scans`` is false."""
+        """Have a session appear, with its SCSI host, and scan it unless ``scans`` is false.
+
+        :param state: ``FREE`` for one that is being logged in; see :meth:`logged_in`.
+        """
         session = Session(
             next(self._sids),
             iqn,
@@ -108,6 +112,7 @@ class Sessions:
             tpgt,
             configured or (portal.address, portal.port),
             scans,
+            state,
         )
         number = self._scsi.free_host_number()
         base = f"devices/platform/host{number}"
@@ -119,10 +124,17 @@ class Sessions:
         if portal not in self._watched:
             self._watched.add(portal)
             portal.listeners.append(self._portal_changed)
-        if scans:
+        if state == "LOGGED_IN":
+            self.logged_in(session)
+        return session
+
+    def logged_in(self, session: Session) -> None:
+        """Have a session be usable; it is scanned unless that is left to others."""
+        session.state = "LOGGED_IN"
+        self._write(session, "state", "LOGGED_IN")
+        if session.scans and session.host is not None:
             self._scsi.scan(session.host, None)
         self._world.notify()
-        return session
 
     def _write_files(self, session: Session, base: str, directory: str) -> None:
         sys, sid, number = self._world.sys, session.sid, base.rpartition("host")[2]
@@ -222,6 +234,8 @@ class Sessions:
         self._world.after(NOOP_S, noticed)
 
     def _fail(self, session: Session, recovery_s: float) -> None:
+        if session.state != "LOGGED_IN":
+            return
         session.state = "FAILED"
         self._write(session, "state", "FAILED")
         self._set_devices(session, ("running",), "blocked")
@@ -232,7 +246,7 @@ class Sessions:
             self._set_devices(session, ("blocked",), "transport-offline")
 
     def _recover(self, session: Session) -> None:
-        if session.state != "LOGGED_IN":
+        if session.state == "FAILED":
             session.state = "LOGGED_IN"
             self._write(session, "state", "LOGGED_IN")
             self._set_devices(session, ("blocked", "transport-offline"), "running")

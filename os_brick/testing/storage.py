@@ -27,6 +27,7 @@ class Unit:
     vendor: str = "LIO-ORG"
     model: str = "disk"
     device_type: int = 0
+    read_only: bool = False
     #: All that ever reached the storage, in the order of its arrival.
     data: bytes = b""
 

@@ -59,6 +59,7 @@ class World:
         self.lost: list[Loss] = []
         self.changes: list[Change] = []
         self._waiting: set[threading.Event] = set()
+        self._watchers: list[Callable[[], bool]] = []
 
     def after(self, seconds: float, action: Callable[[], object]) -> Callable[[], None]:
         """Have the model change after some virtual time; at once with none."""
@@ -76,8 +77,17 @@ class World:
 
     def notify(self) -> None:
         """Tell those that wait for a change to look again."""
+        with self.lock:
+            for watcher in list(self._watchers):
+                if watcher in self._watchers and watcher():
+                    self._watchers.remove(watcher)
         for event in list(self._waiting):
             event.set()
+
+    def watch(self, watcher: Callable[[], bool]) -> None:
+        """Call a function after each change of the model until it answers true."""
+        with self.lock:
+            self._watchers.append(watcher)
 
     def wait_for(self, probe: Callable[[], bool], limit_s: float) -> bool:
         """Wait until the model answers true, at most ``limit_s``; return the last answer."""
