@@ -122,17 +122,17 @@ def execute(settings: Settings, words: list[str]) -> int:
 def test(settings: Settings, words: list[str]) -> int:
     """Run scenarios in the machine; boots it first if needed, and leaves it as it was."""
     end = time.monotonic() + TEST_LIMIT_S
-    code = _in_python(settings, "run", words, TEST_LIMIT_S)
+    code = in_machine(settings, "run", words, TEST_LIMIT_S)
     while code in (SPOILED, channel.MACHINE_GONE) and time.monotonic() < end:
         say("going on with the rest in a new machine")
         qemu.stop(settings)
-        code = _in_python(settings, "run", [*words, "--resume"], end - time.monotonic())
+        code = in_machine(settings, "run", [*words, "--resume"], end - time.monotonic())
     return code
 
 
 def demo(settings: Settings, words: list[str]) -> int:
     """Show one volume's way, step by step."""
-    return _in_python(settings, "demo", words, DEMO_LIMIT_S)
+    return in_machine(settings, "demo", words, DEMO_LIMIT_S)
 
 
 def list_names(settings: Settings, words: list[str]) -> int:
@@ -142,7 +142,11 @@ def list_names(settings: Settings, words: list[str]) -> int:
     return subprocess.run([*command, *words], cwd=settings.repo, check=False).returncode
 
 
-def _in_python(settings: Settings, module: str, words: list[str], limit_s: float) -> int:
+def in_machine(settings: Settings, module: str, words: list[str], limit_s: float) -> int:
+    """Run a module of ``os_brick.tests.functional`` in the machine; return its exit code.
+
+    Boots the machine if none is up, and ends it then.
+    """
     was_up = qemu.running_pid(settings) is not None
     up(settings, [])
     try:
