@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A library under measurement, ours or the peer: both have the name ``os_brick``.
+
+Which of them it is depends on the interpreter that this runs in.  Only calls that services make
+are made, in the same way for both: see ``guest.service``.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import logging
+import pathlib
+from typing import Any
+
+import os_brick
+
+from ..guest import service
+
+#: Where our library tells the steps of each call; the peer has no such logger.
+_TIMELINES = "os_brick.initiator.linux.call"
+
+
+class Library:
+    """The connectors of a service, set up once and used by all its threads."""
+
+    def __init__(self, log: str) -> None:
+        service.log_to(pathlib.Path(log))
+        # As services run; what a library formats below that level is its own affair.
+        logging.getLogger().setLevel(logging.INFO)
+        service.set_up()
+        service.as_root()
+        self._timelines = _Timelines()
+        logging.getLogger(_TIMELINES).addHandler(self._timelines)
+        self._services = {several: service.Service(multipath=several) for several in (False, True)}
+        self._infos: dict[str, dict[str, Any]] = {}
+
+    def about(self) -> dict[str, str]:
+        """Say which library this is: its version and its file."""
+        try:
+            version = importlib.metadata.version("os-brick")
+        except importlib.metadata.PackageNotFoundError:
+            version = "not installed"
+        return {"version": version, "file": str(os_brick.__file__)}
+
+    def attach(self, name: str, properties: dict[str, Any]) -> str:
+        """Attach a volume and return its device."""
+        connector = self._services["target_portals" in properties].connector
+        # A copy, since the peer may change what it is given.
+        info = connector.connect_volume(copy.deepcopy(properties))
+        self._infos[name] = info
+        return str(info["path"])
+
+    def detach(self, name: str, properties: dict[str, Any]) -> None:
+        """Detach a volume."""
+        connector = self._services["target_portals" in properties].connector
+        connector.disconnect_volume(
+            copy.deepcopy(properties), self._infos.pop(name), force=False, ignore_errors=False
+        )
+
+    def told(self) -> list[str]:
+        """Return the timelines of the calls since the last question."""
+        return self._timelines.take()
+
+
+class _Timelines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self._lines.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        """Return what was kept and keep it no longer."""
+        lines, self._lines = self._lines, []
+        return lines

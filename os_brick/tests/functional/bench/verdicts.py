@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bounds that hold for this library's cost, and whether figures keep them (pure)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .cases import IMPORT, MINIMUM, OTHERS, OURS, PEER
+from .figures import Figure, Figures, Key
+
+_DEEDS = ("attach", "detach")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """One figure in proportion to another, or a number of programs (then ``base`` is None)."""
+
+    text: str
+    key: Key
+    base: Key | None
+    limit: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether a bound holds; None: it was not measured."""
+
+    bound: Bound
+    value: float | None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bound holds."""
+        return None if self.value is None else self.value <= self.bound.limit
+
+    def __str__(self) -> str:
+        mark = {True: "ok    ", False: "MISSED", None: "-     "}[self.holds]
+        value = "not measured" if self.value is None else f"{self.value:.3g}"
+        return f"{mark} {self.bound.text}, at most {self.bound.limit:g}: {value}"
+
+
+def bounds() -> list[Bound]:
+    """Return all bounds."""
+    found = []
+    for case, of_peer in (("single", 0.4), ("two-paths", 0.8)):
+        found += [_ratio(case, do, MINIMUM, 1.5) for do in _DEEDS]
+        found += [_ratio(case, do, PEER, of_peer) for do in _DEEDS]
+    for case in ("single-16", "two-paths-16"):
+        found += [_ratio(case, do, PEER, 0.25) for do in _DEEDS]
+    found.append(_ratio("silent-portal", "attach", PEER, 0.1))
+    for case in (f"single-among-{OTHERS}", f"two-paths-among-{OTHERS}"):
+        for do in _DEEDS:
+            key, base = Key(case, OTHERS, do, OURS), Key(case, 0, do, OURS)
+            found.append(Bound(f"{case}: {do}, growth from 0 to {OTHERS}", key, base, 1.2))
+    found += _programs("single", attach=4, detach=3)
+    found += _programs("two-paths", attach=2 * 4 + 2, detach=2 * 3 + 2)
+    found.append(_ratio(IMPORT, "import", PEER, 0.5))
+    return found
+
+
+def judge(figures: Figures) -> list[Verdict]:
+    """Return the verdict on each bound."""
+    return [Verdict(bound, _value(bound, figures)) for bound in bounds()]
+
+
+def table(figures: Figures) -> list[str]:
+    """Return the figures as lines: seconds, ratios, programs and time asleep."""
+    lines = [
+        f"{'':34}{'seconds':^26}{'ours':^16}{'programs':^16}{'asleep, s':^22}{'rounds':>6}",
+        f"{'':34}{'minimum':>9}{'ours':>8}{'peer':>9}{'/minimum':>9}{'/peer':>7}"
+        f"{'min':>5}{'ours':>5}{'peer':>6}{'min':>8}{'ours':>7}{'peer':>7}",
+    ]
+    rows = dict.fromkeys((key.case, key.others, key.do) for key in figures)
+    return lines + [_row(figures, *row) for row in rows]
+
+
+def _ratio(case: str, do: str, other: str, limit: float) -> Bound:
+    key, base = Key(case, 0, do, OURS), Key(case, 0, do, other)
+    return Bound(f"{case}: {do}, ours / {other}", key, base, limit)
+
+
+def _programs(case: str, **limits: int) -> list[Bound]:
+    return [
+        Bound(f"{case}: {do}, programs started", Key(case, 0, do, OURS), None, limit)
+        for do, limit in limits.items()
+    ]
+
+
+def _value(bound: Bound, figures: Figures) -> float | None:
+    figure = figures.get(bound.key)
+    if figure is None:
+        return None
+    if bound.base is None:
+        return figure.programs
+    base = figures.get(bound.base)
+    return None if base is None else figure.seconds / base.seconds
+
+
+def _row(figures: Figures, case: str, others: int, do: str) -> str:
+    minimum, ours, peer = (
+        figures.get(Key(case, others, do, contender)) for contender in (MINIMUM, OURS, PEER)
+    )
+    name = f"{case} {do}" + (f" ({others})" if "among" in case else "")
+    every = (minimum, ours, peer)
+    rounds = max(each.rounds for each in every if each)
+    return (
+        f"{name:34}"
+        + "".join(f"{_seconds(each):>{w}}" for each, w in zip(every, (9, 8, 9), strict=True))
+        + f"{_proportion(ours, minimum):>9}{_proportion(ours, peer):>7}"
+        + "".join(
+            f"{each.programs if each else '-':>{w}}"
+            for each, w in zip(every, (5, 5, 6), strict=True)
+        )
+        + "".join(
+            f"{f'{each.slept:.2f}' if each else '-':>{w}}"
+            for each, w in zip(every, (8, 7, 7), strict=True)
+        )
+        + f"{rounds:>7}"
+    )
+
+
+def _seconds(figure: Figure | None) -> str:
+    return f"{figure.seconds:.2f}" if figure else "-"
+
+
+def _proportion(figure: Figure | None, base: Figure | None) -> str:
+    return f"{figure.seconds / base.seconds:.2f}" if figure and base else "-"
