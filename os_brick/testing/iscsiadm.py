@@ -303,10 +303,11 @@ class Iscsiadm:
     # -- discovery -------------------------------------------------------------------------
     def _discovery(self, process: Process, words: _Words) -> Answer:
         address, port, _tag = split_portal(words.portal or "")
-        discovery = self._database.discoveries.setdefault(
-            (address, port or 3260), Discovery(address, port or 3260)
-        )
-        return self._send_targets(process, discovery, words.iface or "default")
+        discovery = Discovery(address, port or 3260)
+        keep = words.op != "nonpersistent"
+        if keep:
+            discovery = self._database.discoveries.setdefault((address, port or 3260), discovery)
+        return self._send_targets(process, discovery, words.iface or "default", keep=keep)
 
     def _discoverydb(self, process: Process, words: _Words) -> Answer:
         database = self._database
@@ -321,7 +322,8 @@ class Iscsiadm:
         if discovery is None:
             return Answer(6, err=f"iscsiadm: Discovery record [{key[0]},{key[1]}] not found.\n")
         if "discover" in words.flags:
-            return self._send_targets(process, discovery, words.iface or "default")
+            keep = words.op != "nonpersistent"
+            return self._send_targets(process, discovery, words.iface or "default", keep=keep)
         if words.op == "update":
             discovery.settings.update(words.settings)
             return Answer()
@@ -331,7 +333,9 @@ class Iscsiadm:
         lines = [f"{name} = {_masked(name, value)}" for name, value in discovery.settings.items()]
         return Answer(out="\n".join(["# BEGIN RECORD 2.1.8", *lines, "# END RECORD", ""]))
 
-    def _send_targets(self, process: Process, discovery: Discovery, iface: str) -> Answer:
+    def _send_targets(
+        self, process: Process, discovery: Discovery, iface: str, *, keep: bool
+    ) -> Answer:
         portal = self._network.find_portal(discovery.address, discovery.port)
         state = portal.state if portal is not None else storage.SILENT
         if state != storage.UP or portal is None:
@@ -366,9 +370,10 @@ class Iscsiadm:
                     ),
                 )
         pairs = [pair for one in targets for pair in zip(one.iqns, one.portals, strict=True)]
-        discovery.found = [
-            self._database.create(iqn, one.address, one.port, 1, iface) for iqn, one in pairs
-        ]
+        if keep:
+            discovery.found = [
+                self._database.create(iqn, one.address, one.port, 1, iface) for iqn, one in pairs
+            ]
         return Answer(out="".join(f"{one.text},1 {iqn}\n" for iqn, one in pairs))
 
     def _show_discoveries(self) -> str:

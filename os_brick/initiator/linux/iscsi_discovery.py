@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding all targets of an array by SendTargets, and what an earlier discovery found.
 
-Discovery is needed only for multipath when the caller names a single target. It rewrites the node
-records of the portal it asks, so their startup modes are read before and put back after (bugs
-1670237, 1756206).
+Discovery is needed only for multipath when the caller names a single target. It leaves no records
+behind; those that are read at a detach are of earlier versions of this library, or of others.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from os_brick.initiator.linux.programs import Result
 
 LOG = logging.getLogger(__name__)
 
-_DISCOVERY_LIMIT_S = 180.0
-_RECORD_LIMIT_S = 60.0
+_LIMIT_S = 180.0
 _NO_RECORD = 6
 _NAME_FORMS = ("iqn.", "eui.", "naa.")
 
@@ -36,9 +34,7 @@ def discover(host: Host, call: Call, volume: IscsiVolume, iface: str) -> tuple[I
     """
     portal = volume.main.target.portal
     with call.step(f"discover by {portal}"):
-        before = _read_startup(host, call, portal)
         targets = _send_targets(host, call, portal, volume.discovery_chap, iface)
-        _restore_startup(host, call, portal, before)
     return choose_paths(volume, targets)
 
 
@@ -60,44 +56,44 @@ def choose_paths(volume: IscsiVolume, targets: Iterable[Target]) -> tuple[IscsiP
 def _send_targets(
     host: Host, call: Call, portal: Portal, chap: Credentials | None, iface: str
 ) -> list[Target]:
-    where = ("-I", iface, "-p", str(portal))
+    where = ("-t", "sendtargets", "-I", iface, "-p", str(portal))
+    # Otherwise it would make node records of all targets of the array, and reset the startup modes
+    # of those that are there (bugs 1670237, 1756206).
+    without_trace = ("--op", "nonpersistent")
 
     def run(mode: str, *words: str, shown: int = 0) -> Result:
-        line = ("iscsiadm", "-m", mode, "-t", "sendtargets", *where)
+        line = ("iscsiadm", "-m", mode, *where)
         return host.programs.run(
-            call, *line, *words, limit_s=_DISCOVERY_LIMIT_S, shown=len(line) + shown if shown else 0
+            call, *line, *words, limit_s=_LIMIT_S, shown=len(line) + shown if shown else 0
         )
 
-    if chap is None:
-        result = run("discovery")
-    else:
-        name = "discovery.sendtargets.auth."
-        values = (
-            "-n",
-            f"{name}authmethod",
-            "-v",
-            chap.method,
-            "-n",
-            f"{name}username",
-            "-v",
-            chap.username,
-            "-n",
-            f"{name}password",
-            "-v",
-            chap.password,
-        )
-        result = run("discoverydb", "--op", "update", *values, shown=2)
-        if result.code == _NO_RECORD:
-            run("discoverydb", "--op", "new")
-            result = run("discoverydb", "--op", "update", *values, shown=2)
-        if result.code == 0:
-            result = run("discoverydb", "--discover")
+    made = False
+    try:
+        if chap is None:
+            result = run("discovery", *without_trace)
+        else:
+            # Credentials are taken from a discovery record only.
+            result = run("discoverydb", "--op", "update", *_values(chap), shown=2)
+            if result.code == _NO_RECORD:
+                made = run("discoverydb", "--op", "new").code == 0
+                result = run("discoverydb", "--op", "update", *_values(chap), shown=2)
+            if result.code == 0:
+                result = run("discoverydb", "--discover", *without_trace)
+    finally:
+        if made:
+            run("discoverydb", "--op", "delete")
     targets = parse_targets(result.out)
     # 255 is what very old versions answer to many things; then what they printed counts.
     if result.code == 0 or (result.code == 255 and targets):
         return targets
     # Without the original error: its command may hold the secret.
     raise exception.TargetPortalNotFound(target_portal=portal, reason=f"{explain(result)}.")
+
+
+def _values(chap: Credentials) -> tuple[str, ...]:
+    name = "discovery.sendtargets.auth."
+    pairs = {"authmethod": chap.method, "username": chap.username, "password": chap.password}
+    return tuple(word for key, value in pairs.items() for word in ("-n", name + key, "-v", value))
 
 
 def parse_targets(text: str) -> list[Target]:
@@ -115,59 +111,11 @@ def parse_targets(text: str) -> list[Target]:
     return targets
 
 
-# -- startup modes ---------------------------------------------------------------------------
-def _read_startup(host: Host, call: Call, portal: Portal) -> dict[str, str]:
-    result = host.programs.run(
-        call, "iscsiadm", "-m", "node", "--op", "show", "-p", str(portal), limit_s=_RECORD_LIMIT_S
-    )
-    if result.code not in (0, NOT_FOUND, 255):
-        raise exception.TargetPortalNotFound(target_portal=portal, reason=f"{explain(result)}.")
-    return parse_startup(result.out)
-
-
-def parse_startup(text: str) -> dict[str, str]:
-    """Return target name → startup mode from printed node records."""
-    modes: dict[str, str] = {}
-    iqn = ""
-    for line in text.splitlines():
-        name, equals, value = line.partition(" = ")
-        if equals and name.strip() == "node.name":
-            iqn = value.strip()
-        elif equals and name.strip() == "node.startup" and iqn:
-            modes[iqn] = value.strip()
-    return modes
-
-
-def _restore_startup(host: Host, call: Call, portal: Portal, before: dict[str, str]) -> None:
-    if not before:
-        return
-    after = _read_startup(host, call, portal)
-    for iqn, mode in before.items():
-        if after.get(iqn, mode) != mode:
-            host.programs.run(
-                call,
-                "iscsiadm",
-                "-m",
-                "node",
-                "-T",
-                iqn,
-                "-p",
-                str(portal),
-                "--op",
-                "update",
-                "-n",
-                "node.startup",
-                "-v",
-                mode,
-                limit_s=_RECORD_LIMIT_S,
-            )
-
-
 # -- what an earlier discovery found ---------------------------------------------------------
 def read_discovered(host: Host, call: Call, portal: Portal, iface: str) -> list[Target]:
     """Return the targets that open-iscsi remembers from discoveries of a portal; asks no array."""
     result = host.programs.run(
-        call, "iscsiadm", "-m", "discoverydb", "-o", "show", "-P", "1", limit_s=_RECORD_LIMIT_S
+        call, "iscsiadm", "-m", "discoverydb", "-o", "show", "-P", "1", limit_s=_LIMIT_S
     )
     if result.code not in (0, NOT_FOUND):
         raise exception.TargetPortalNotFound(target_portal=portal, reason=f"{explain(result)}.")
