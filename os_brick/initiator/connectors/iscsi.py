@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
+import os
 from typing import Any, ClassVar
 
 from oslo_config import cfg
@@ -115,8 +117,12 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         root_helper: str | None, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """Return the initiator name of this host as ``initiator``; nothing if it has none."""
-        connector = ISCSIConnector(root_helper, execute=kwargs.get("execute"))
-        name = connector.get_initiator()
+        execute = kwargs.get("execute")
+        if execute is None:
+            name = _remembered_initiator(root_helper)
+        else:
+            # It may lead into another container, with another file.
+            name = ISCSIConnector(root_helper, execute=execute).get_initiator()
         return {"initiator": name} if name else {}
 
     def get_initiator(self) -> str | None:
@@ -298,6 +304,27 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         folder = self.host.dev.path("disk/by-path")
         # Cards put their PCI address before the name.
         return [f"{_BY_PATH}/{one}" for one in glob.glob(f"*{glob.escape(name)}", root_dir=folder)]
+
+
+def _remembered_initiator(root_helper: str | None) -> str | None:
+    """Return this host's initiator name; a program reads it anew only when its file is another."""
+    try:
+        status = os.stat(_INITIATOR_NAME_FILE)
+    except OSError:
+        return ISCSIConnector(root_helper).get_initiator()
+    try:
+        return _initiator_in_file(root_helper, (status.st_ino, status.st_mtime_ns, status.st_size))
+    except LookupError:
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _initiator_in_file(root_helper: str | None, stamp: tuple[int, ...]) -> str:
+    """Return the initiator name; one that could not be read is not remembered."""
+    name = ISCSIConnector(root_helper).get_initiator()
+    if not name:
+        raise LookupError(_INITIATOR_NAME_FILE)
+    return name
 
 
 def _known_wwid(device_info: Any) -> str:

@@ -249,8 +249,8 @@ def log_out(host: Host, call: Call, target: Target) -> None:
                 raise exception.BrickException(
                     f"Logout of {target} failed, session {left[0].sid} remains: {explain(result)}"
                 )
-        # The records of a target share a folder, which goes with the last: two at a time get in each
-        # other's way (exit code 6).
+        # The records of a target share a folder, which goes with the last: two at a time get in
+        # each other's way (exit code 6).
         with host.locks.held(call, [f"iscsi records {target.iqn.lower()}"]):
             result = record.delete()
         if result.code not in _NOTHING_THERE:
