@@ -224,11 +224,21 @@ class SideBySide(Generic[T]):
         self._ended: dict[str, Outcome[T]] = {}
         self.news = threading.Event()
         for name, task in tasks.items():
-            executor.Thread(target=self._run, args=(name, task), daemon=True).start()
+            thread = executor.Thread(target=self._run, args=(name, task), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as exc:  # no more threads to be had: this task has failed
+                self._ended[name] = Outcome(error=exc)
 
     def _run(self, name: str, task: Callable[[], T]) -> None:
-        self._ended[name] = Outcome.of(task)
-        self.news.set()
+        try:
+            self._ended[name] = Outcome.of(task)
+        except BaseException as exc:  # noqa: BLE001 - told to stop, a thread must not end unseen
+            stopped = RuntimeError(f"{name} was stopped: {type(exc).__name__}")
+            stopped.__cause__ = exc
+            self._ended[name] = Outcome(error=stopped)
+        finally:
+            self.news.set()
 
     def all_ended(self) -> bool:
         """Tell whether every task has ended."""
