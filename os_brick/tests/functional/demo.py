@@ -20,6 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     began = time.monotonic()
     lab.LOGS.mkdir(exist_ok=True)
+    host_state.enter_group()
     reset.everything()
     try:
         DEMOS[protocol]()

@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import os
-import pathlib
 import sys
 import time
 import traceback
@@ -25,7 +24,6 @@ from .targets import lio
 
 SPOILED = 75
 SUMMARY = lab.RESULTS / "summary.json"
-_GROUP = pathlib.Path("/sys/fs/cgroup/scenario")
 
 
 @dataclasses.dataclass
@@ -149,8 +147,7 @@ def _in_child(each: scenarios.Scenario, tell: int) -> None:
     outcome: dict[str, Any] = {}
     world = None
     try:
-        _GROUP.mkdir(exist_ok=True)
-        kernel.write(_GROUP / "cgroup.procs", str(os.getpid()))
+        host_state.enter_group()
         from .guest import service
 
         service.log_to(lab.LOGS / f"{each.name}.log")
@@ -201,8 +198,8 @@ def _outcome(ready: int, end: float) -> dict[str, Any]:
 
 def _end_group() -> None:
     """Kill every process that the scenario left, whoever is its parent now."""
-    if _GROUP.exists():
-        kernel.write(_GROUP / "cgroup.kill", "1")
+    if host_state.GROUP.exists():
+        kernel.write(host_state.GROUP / "cgroup.kill", "1")
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:

@@ -16,8 +16,8 @@ from . import kernel
 
 #: Time after which what is still coming or going has come or gone.
 SETTLE_S = 5.0
-#: Programs that the library starts: none of them may outlive its call.
-PROGRAMS = frozenset({"iscsiadm", "multipath", "blockdev", "dd", "scsi_id", "tee", "sync", "mount"})
+#: Control group of the process under test and all that it starts.
+GROUP = pathlib.Path("/sys/fs/cgroup/scenario")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,12 @@ class HostState:
     def less_than(self, before: HostState) -> list[str]:
         """Return what was there before and is not here: what others lost."""
         return sorted(before.items - self.items)
+
+
+def enter_group() -> None:
+    """Put this process into the group whose programs count."""
+    GROUP.mkdir(exist_ok=True)
+    kernel.write(GROUP / "cgroup.procs", str(os.getpid()))
 
 
 def look(*, ask_multipathd: bool = True) -> HostState:
@@ -201,12 +207,12 @@ def _mounts() -> list[str]:
 
 
 def _programs() -> list[str]:
+    """Programs of the group other than Python: what the library started and did not end."""
     found = []
-    for pid in kernel.names("/proc"):
-        if pid.isdigit() and kernel.read(f"/proc/{pid}/comm") in PROGRAMS:
-            words = kernel.read(f"/proc/{pid}/cmdline").split("\0")
-            if words != [""]:
-                found.append(f"program {pid} {' '.join(words).strip()}")
+    for pid in kernel.read(GROUP / "cgroup.procs").split():
+        words = kernel.read(f"/proc/{pid}/cmdline").split("\0")
+        if words != [""] and "python" not in words[0]:
+            found.append(f"program {pid} {' '.join(words).strip()}")
     return found
 
 
