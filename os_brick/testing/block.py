@@ -15,6 +15,7 @@ from os_brick.testing.world import Loss, World
 
 #: Answers of the way to the storage.
 ALIVE, FAILS, HANGS = "alive", "fails", "hangs"
+_NO_STAT = " ".join("0" * 11)
 
 
 @dataclass(eq=False)
@@ -54,6 +55,7 @@ class BlockDevice:
     openings: list[Opening] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
     holders: list[BlockDevice] = field(default_factory=list)
+    partitions: list[Partition] = field(default_factory=list)
     gone: bool = False
     #: Write requests that were completed.
     writes: int = 0
@@ -80,7 +82,24 @@ class BlockDevice:
     @property
     def claimed(self) -> bool:
         """Whether somebody holds it for himself alone."""
-        return bool(self.mounts or self.holders or any(one.exclusive for one in self.openings))
+        return (
+            bool(self.mounts or self.holders)
+            or any(one.exclusive for one in self.openings)
+            or any(one.claimed for one in self.partitions)
+        )
+
+
+@dataclass(eq=False)
+class Partition(BlockDevice):
+    """A part of a disk."""
+
+    parent: BlockDevice | None = None
+
+    def storage(self) -> tuple[str, Unit | None]:
+        return self.parent.storage() if self.parent is not None else (FAILS, None)
+
+    def carriers(self) -> list[BlockDevice]:
+        return [self.parent] if self.parent is not None else []
 
 
 def _octal(where: str) -> str:
@@ -143,63 +162,58 @@ class Devices:
 
         :param parent_files: further files of its sysfs directory.
         """
-        world = self._world
         files: dict[str, object] = {
             "size": device.size // 512,
             "ro": int(device.read_only),
             "dev": device.dev,
-            "stat": "0 " * 10 + "0",
+            "stat": _NO_STAT,
             "holders/": "",
             "slaves/": "",
             **parent_files,
         }
-        world.sys.directory(device.sysfs, files)
-        self._by_name[device.name] = device
-        world.sys.link(f"block/{device.name}", device.sysfs)
-        world.sys.link(f"class/block/{device.name}", device.sysfs)
-        world.sys.link(f"dev/block/{device.dev}", device.sysfs)
-        world.dev.write(device.name, "")
-        world.notify()
+        self._world.sys.directory(device.sysfs, files)
+        self._world.sys.link(f"block/{device.name}", device.sysfs)
+        self._show(device)
 
-    def add_partition(self, device: BlockDevice, number: int) -> str:
-        """Have a partition of a device appear; return its name."""
+    def add_partition(self, device: BlockDevice, number: int) -> Partition:
+        """Have a partition of a device appear, of half its size."""
         name = f"{device.name}{number}"
-        directory = f"{device.sysfs}/{name}"
-        minor = device.number[1] + number
+        place = (device.number[0], device.number[1] + number)
+        made = Partition(name, place, f"{device.sysfs}/{name}", device.size // 2, parent=device)
+        files: dict[str, object] = {"partition": number, "start": 2048, "ro": 0, "dev": made.dev}
         self._world.sys.directory(
-            directory,
-            {
-                "partition": number,
-                "size": device.size // 1024,
-                "start": 2048,
-                "holders/": "",
-                "dev": f"{device.number[0]}:{minor}",
-                "ro": 0,
-            },
+            made.sysfs, {**files, "size": made.size // 512, "stat": _NO_STAT, "holders/": ""}
         )
-        self._world.sys.link(f"class/block/{name}", directory)
-        self._world.dev.write(name, "")
-        return name
+        device.partitions.append(made)
+        self._show(made)
+        return made
+
+    def _show(self, device: BlockDevice) -> None:
+        self._by_name[device.name] = device
+        self._world.sys.link(f"class/block/{device.name}", device.sysfs)
+        self._world.sys.link(f"dev/block/{device.dev}", device.sysfs)
+        self._world.dev.write(device.name, "")
+        self._world.notify()
+
+    def _hide(self, device: BlockDevice, why: str) -> None:
+        device.gone = True
+        self._lose(device, why)
+        self._world.sys.remove(f"class/block/{device.name}")
+        self._world.sys.remove(f"dev/block/{device.dev}")
+        self._world.dev.remove(device.name)
+        if self._by_name.get(device.name) is device:
+            del self._by_name[device.name]
 
     def drop(self, device: BlockDevice, why: str) -> None:
         """Have a device disappear; what is dirty is lost."""
-        world = self._world
         if device.gone:
             return
-        device.gone = True
-        self._lose(device, why)
-        for entry in world.sys.names(device.sysfs):
-            if world.sys.exists(f"{device.sysfs}/{entry}/partition"):
-                world.sys.remove(f"class/block/{entry}")
-                world.dev.remove(entry)
-        world.sys.remove(f"class/block/{device.name}")
-        world.sys.remove(f"block/{device.name}")
-        world.sys.remove(f"dev/block/{device.dev}")
-        world.sys.remove(device.sysfs)
-        world.dev.remove(device.name)
-        if self._by_name.get(device.name) is device:
-            del self._by_name[device.name]
-        world.notify()
+        for partition in device.partitions:
+            self._hide(partition, why)
+        self._hide(device, why)
+        self._world.sys.remove(f"block/{device.name}")
+        self._world.sys.remove(device.sysfs)
+        self._world.notify()
 
     def _lose(self, device: BlockDevice, why: str) -> None:
         for data in device.dirty:
@@ -277,9 +291,15 @@ class Devices:
         return True
 
     def mount(self, path: str, where: str) -> None:
-        """Mount a device; it is claimed and shows in ``/proc/self/mountinfo``."""
+        """Mount a device; it is claimed and shows in ``/proc/self/mountinfo``.
+
+        :raises OSError: EBUSY if somebody has claimed it.
+        """
         with self._world.lock:
-            self.get(path).mounts.append(where)
+            device = self.get(path)
+            if device.claimed and not device.mounts:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+            device.mounts.append(where)
             self._write_mounts()
         self._world.notify()
 

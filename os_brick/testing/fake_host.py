@@ -12,7 +12,7 @@ from os_brick.initiator.linux import changes as real_changes
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.locking import Locks
 from os_brick.initiator.linux.programs import Programs as ProgramsDoor
-from os_brick.testing.block import BlockDevice, Devices, Opening
+from os_brick.testing.block import BlockDevice, Devices, Opening, Partition
 from os_brick.testing.changes import FakeChanges
 from os_brick.testing.device_mapper import DeviceMapper, Dmsetup, Mapping
 from os_brick.testing.faults import Delays, Faults
@@ -76,6 +76,8 @@ class FakeHost:
         self.scsi.listeners.append(self.udev.hear)
         self.mapper.listeners.append(self.udev.hear)
         self.udev.listeners.append(self.multipathd.hear)
+        self.udev.is_for_multipath = self.multipathd.is_wanted
+        os.makedirs(self._world.run.path("udev/data"), exist_ok=True)
         self.multipathd.when_joined.append(self._joined)
         os.makedirs(self._world.sys.path("class/iscsi_session"), exist_ok=True)
         os.makedirs(self._world.sys.path("class/block"), exist_ok=True)
@@ -142,8 +144,9 @@ class FakeHost:
         from os_brick.initiator import connector
 
         self.remember()
-        host = self.foreign_host if foreign else self.host
-        return connector.InitiatorConnector.factory(protocol, None, host=host, **keywords)
+        if foreign:
+            keywords["execute"] = self.execute
+        return connector.InitiatorConnector.factory(protocol, None, host=self.host, **keywords)
 
     # -- time and faults -------------------------------------------------------------------
     @property
@@ -214,8 +217,9 @@ class FakeHost:
         return target
 
     def _unit(self, *, size: int, wwid: str | None, device_type: int, **more: Any) -> Unit:
-        serial = f"{next(self._numbers):032x}"
-        wwid = f"36001405{serial[-25:]}" if wwid is None else wwid
+        number = next(self._numbers)
+        serial = more.pop("serial", f"{number:032x}")
+        wwid = f"36001405{number:025x}" if wwid is None else wwid
         return Unit(wwid, serial, size, device_type=device_type, **more)
 
     # -- using devices ---------------------------------------------------------------------
@@ -235,6 +239,15 @@ class FakeHost:
     def unmount(self, where: str) -> None:
         """Unmount it."""
         self.devices.unmount(where)
+
+    def add_partition(self, device: str, number: int) -> Partition:
+        """Have a partition of a disk appear."""
+        with self._world.lock:
+            return self.devices.add_partition(self.devices.get(device), number)
+
+    def stale_link(self, link: str, device: str) -> None:
+        """Leave a link below ``/dev`` that leads to a device (or nowhere) for the wrong reasons."""
+        self._world.dev.link(link.removeprefix("/dev/"), device.removeprefix("/dev/"))
 
     def put_on_top(self, device: str, name: str, uuid: str = "LVM-aB3") -> Mapping:
         """Put an LVM volume (or by its uuid a crypt mapping) on a device."""
@@ -274,6 +287,11 @@ class FakeHost:
         return self._world.changes
 
     @property
+    def journal(self) -> list[str]:
+        """Programs and changes in one list, each as a line, in the order they began."""
+        return self._world.journal
+
+    @property
     def lost(self) -> list[Loss]:
         """Written data that will never reach its storage."""
         return self._world.lost
@@ -283,6 +301,7 @@ class FakeHost:
         with self._world.lock:
             self.programs.started.clear()
             self._world.changes.clear()
+            self._world.journal.clear()
 
     # -- before and after ------------------------------------------------------------------
     def remember(self, *, anew: bool = False) -> None:

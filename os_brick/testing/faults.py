@@ -23,7 +23,7 @@ class Delays:
     #: From udev's news of a path to the map with it.
     multipath_build_s: float = 0.05
     #: From udev's news that a path is gone until multipathd has forgotten it.
-    multipath_drop_s: float = 0.05
+    multipath_drop_s: float = 0.003
     #: How long a write to ``delete`` takes.
     delete_s: float = 0.01
     #: From a write to ``delete`` being over until the device is gone.

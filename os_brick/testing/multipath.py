@@ -55,13 +55,14 @@ class Multipathd:
             return False
         if disk not in self.paths:
             self.paths.append(disk)
-        if not self._is_wanted(disk):
+        if not self.is_wanted(disk):
             return False
         delay = 0.0 if by_command else self._world.delays.multipath_build_s
         self._world.after(delay, lambda: self._build(disk.wwid))
         return True
 
-    def _is_wanted(self, disk: Disk) -> bool:
+    def is_wanted(self, disk: Disk) -> bool:
+        """Tell whether a disk is to be in a map (``multipath -u``)."""
         if not disk.wwid:
             return False
         if (

@@ -76,6 +76,7 @@ class Programs:
         self._check(words, keywords)
         with self._world.lock:
             self.started.append(words)
+            self._world.journal.append(" ".join(words))
         limit_s = keywords.get("timeout", _DEFAULT_LIMIT_S) or clock.FOREVER_S
         process = Process(self._world, words, keywords.get("process_input") or "", float(limit_s))
         shown = " ".join(words[:4])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from os_brick.initiator.linux.identity import normal_form
 from os_brick.initiator.linux.scsi import Hctl
 from os_brick.testing import block, pages
 from os_brick.testing.block import BlockDevice, Devices
@@ -205,7 +206,7 @@ class ScsiLayer:
             f"{device.sysfs}/block/{name}",
             unit.size,
             device=device,
-            wwid=unit.wwid,
+            wwid=normal_form(unit.wwid),
             read_only=unit.read_only,
         )
         device.disk = disk
@@ -221,7 +222,7 @@ class ScsiLayer:
         for name, content in self._identity_files(device.host, unit).items():
             self._world.sys.write(f"{device.sysfs}/{name}", content)
         if device.disk is not None:
-            device.disk.wwid = unit.wwid
+            device.disk.wwid = normal_form(unit.wwid)
             self._devices.resize(device.disk, unit.size)
             self._tell("change", device.disk)
 

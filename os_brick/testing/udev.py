@@ -20,11 +20,13 @@ class Udev:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        #: What ``multipath -u`` answers about a disk.
+        self.is_for_multipath: Callable[[Disk], bool] = lambda disk: False
         self._claims: dict[str, list[tuple[int, BlockDevice]]] = {}
         #: Called with "add", "change" or "remove" and the device, after its links are as they
         #: should be.
         self.listeners: list[Callable[[str, BlockDevice], None]] = []
-        #: Links that udev leaves behind, as after a lost event: it never removes any.
+        #: Events of removals are lost, so that links stay and dangle.
         self.forgets_links = False
 
     def hear(self, what: str, device: BlockDevice) -> None:
@@ -32,6 +34,13 @@ class Udev:
         self._world.after(self._world.delays.udev_s, lambda: self._handle(what, device))
 
     def _handle(self, what: str, device: BlockDevice) -> None:
+        if what != "remove" or not self.forgets_links:
+            self._update_links(what, device)
+        for listener in self.listeners:
+            listener(what, device)
+
+    def _update_links(self, what: str, device: BlockDevice) -> None:
+        self._note(what, device)
         touched = {
             link for link, claims in self._claims.items() if any(one is device for _, one in claims)
         }
@@ -44,15 +53,22 @@ class Udev:
                 touched.add(link)
         for link in touched:
             self._show(link)
-        for listener in self.listeners:
-            listener(what, device)
+
+    def _note(self, what: str, device: BlockDevice) -> None:
+        """Keep the device in udev's database, with what ``multipath -u`` says of a disk."""
+        entry = f"udev/data/b{device.dev}"
+        if what == "remove" or device.gone:
+            self._world.run.remove(entry)
+        elif isinstance(device, Disk):
+            verdict = int(self.is_for_multipath(device))
+            self._world.run.write(entry, f"E:DM_MULTIPATH_DEVICE_PATH={verdict}\n")
 
     def _show(self, link: str) -> None:
         claims = self._claims[link]
         if claims:
             best = max(claims, key=lambda claim: claim[0])[1]
             self._world.dev.link(link, best.name)
-        elif not self.forgets_links:
+        else:
             self._world.dev.remove(link)
             del self._claims[link]
 

@@ -58,6 +58,7 @@ class World:
         self.complaints: list[str] = []
         self.lost: list[Loss] = []
         self.changes: list[Change] = []
+        self.journal: list[str] = []
         self._waiting: set[threading.Event] = set()
         self._watchers: list[Callable[[], bool]] = []
 
@@ -107,3 +108,4 @@ class World:
         """Enter a change of the host into the list that tests read."""
         with self.lock:
             self.changes.append(Change(kind, what, text))
+            self.journal.append(f"{kind} {what} {text}".rstrip())

@@ -265,7 +265,7 @@ def test_partitions_belong_to_their_disk(fake_host: FakeHost) -> None:
     session_to(fake_host, target)
     fake_host.pass_time(0.1)
     (disk,) = fake_host.disks()
-    assert fake_host.devices.add_partition(disk, 1) == "sda1"
+    assert fake_host.devices.add_partition(disk, 1).name == "sda1"
     found = scsi.read_disk_named(fake_host.host.sysfs, "sda1")
     assert found is not None
     assert found.name == "sda"
