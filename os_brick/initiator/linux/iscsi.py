@@ -243,6 +243,16 @@ def find_disk(sysfs: Tree, session: Session, lun: int) -> Disk | None:
     return None
 
 
+def find_bare(sysfs: Tree, session: Session, lun: int) -> Disk | None:
+    """Return the device of a LUN on a session before (or without) a disk driver has taken it."""
+    for channel, target in targets_of(sysfs, session):
+        for number in scsi.lun_variants(lun):
+            device = scsi.read_bare(sysfs, Hctl(session.host, channel, target, number))
+            if device is not None:
+                return device
+    return None
+
+
 def read_devices(sysfs: Tree, session: Session) -> list[Hctl]:
     """Return the addresses of all SCSI devices of a session."""
     devices = []

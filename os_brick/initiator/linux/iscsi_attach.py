@@ -215,15 +215,6 @@ class Attempt:
         error: Exception | None = None
         try:
             found = self._bring_up(state, _PATIENCE_S)
-            if found is None:
-                LOG.warning(
-                    "LUN %s on iSCSI portal %s not found on sysfs after logging in.",
-                    state.path.lun,
-                    state.path.target.portal,
-                )
-                error = exception.VolumeDeviceNotFound(
-                    device=str(state.path), reason="The target did not show the LUN."
-                )
         except _NotWanted as exc:
             error = exc
         except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
@@ -235,7 +226,7 @@ class Attempt:
         if late:
             self._settle_late(state)
 
-    def _bring_up(self, state: _PathState, patience_s: float) -> Found | None:
+    def _bring_up(self, state: _PathState, patience_s: float) -> Found:
         target = state.path.target
         self._reach(state, patience_s)
         state.active = True
@@ -249,7 +240,18 @@ class Attempt:
             with self._call.step(f"find {state.path}") as step:
                 found = self._find(session, state.path.lun)
                 step.outcome = str(found.disk) if found else "not found"
+        if found is not None:
             return found
+        if self._over and not self._is_wanted():
+            raise _NotWanted
+        LOG.warning(
+            "LUN %s on iSCSI portal %s not found on sysfs after logging in.",
+            state.path.lun,
+            target.portal,
+        )
+        raise exception.VolumeDeviceNotFound(
+            device=str(state.path), reason="The target did not show the LUN."
+        )
 
     def _find(self, session: Session, lun: int) -> Found | None:
         sysfs = self._host.sysfs
@@ -262,6 +264,7 @@ class Attempt:
             self._host,
             self._call,
             look=lambda: iscsi.find_disk(sysfs, session, lun),
+            coming=lambda: iscsi.find_bare(sysfs, session, lun) is not None,
             scan=scan,
             scan_at_once=True,
             attempts=self._settings.attempts,

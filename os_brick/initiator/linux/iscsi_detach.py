@@ -30,6 +30,9 @@ from os_brick.initiator.linux.scsi import Disk
 
 LOG = logging.getLogger(__name__)
 
+# A device that was just scanned has its disk when the driver has asked it many things.
+_DRIVER_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Presence:
@@ -55,7 +58,7 @@ def find(host: Host, call: Call, volume: IscsiVolume, iface: str, known_wwid: st
     :raises OSError: the host could not be looked at.
     """
     with call.step("find the volume") as step:
-        found = _find_by(host, volume.paths, known_wwid)
+        found = _find_by(host, call, volume.paths, known_wwid)
         if not volume.given:
             if not found.disks:
                 remembered = iscsi_discovery.read_discovered(
@@ -63,18 +66,18 @@ def find(host: Host, call: Call, volume: IscsiVolume, iface: str, known_wwid: st
                 )
                 if remembered:
                     paths = iscsi_discovery.choose_paths(volume, [*remembered, volume.main.target])
-                    found = _find_by(host, paths, known_wwid)
+                    found = _find_by(host, call, paths, known_wwid)
             found = _with_other_paths(host, found)
         step.outcome = ", ".join(map(str, found.disks)) or "no disk"
         return found
 
 
-def _find_by(host: Host, paths: Iterable[IscsiPath], known_wwid: str) -> Presence:
+def _find_by(host: Host, call: Call, paths: Iterable[IscsiPath], known_wwid: str) -> Presence:
     disks: dict[Disk, None] = {}
     paths = tuple(paths)
     for path in paths:
         for session in iscsi.find_sessions(host.sysfs, path.target):
-            disk = iscsi.find_disk(host.sysfs, session, path.lun)
+            disk = _find_disk(host, call, session, path.lun)
             if disk is None:
                 continue
             if scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid) is False:
@@ -84,6 +87,22 @@ def _find_by(host: Host, paths: Iterable[IscsiPath], known_wwid: str) -> Presenc
                 continue
             disks[disk] = None
     return Presence(tuple(disks), tuple(dict.fromkeys(path.target for path in paths)))
+
+
+def _find_disk(host: Host, call: Call, session: Session, lun: int) -> Disk | None:
+    """Return the disk of a LUN; the bare device if no driver takes it, as after a killed attach."""
+
+    def look() -> Disk | None:
+        return iscsi.find_disk(host.sysfs, session, lun)
+
+    def bare() -> Disk | None:
+        return iscsi.find_bare(host.sysfs, session, lun)
+
+    disk = look()
+    if disk is None and bare() is not None:
+        call.wait_until(lambda: look() or bare() is None, what="disk of the LUN", limit_s=_DRIVER_S)
+        disk = look() or bare()
+    return disk
 
 
 def _with_other_paths(host: Host, found: Presence) -> Presence:

@@ -116,6 +116,11 @@ def udev_says(host: Host, disk: Disk) -> bool | None:
     return None
 
 
+def udev_knows(host: Host, number: str) -> bool:
+    """Tell whether a block device is in udev's database, by its number ``major:minor``."""
+    return host.run.exists("udev/data", f"b{number}")
+
+
 def udev_is_late(host: Host, disk: Disk) -> bool:
     """Tell whether udev has not been through with a disk yet; False where it cannot be seen."""
     number = host.sysfs.text("block", disk.name, "dev")

@@ -116,10 +116,10 @@ class Disk:
     @property
     def path(self) -> str:
         """Its device node."""
-        return f"/dev/{self.name}"
+        return f"/dev/{self.name}" if self.name else f"SCSI device {self.hctl}"
 
     def __str__(self) -> str:
-        return f"{self.name} [{self.hctl}]"
+        return f"{self.name or 'nameless'} [{self.hctl}]"
 
 
 def device_instance(sysfs: Tree, hctl: Hctl) -> int | None:
@@ -135,6 +135,15 @@ def read_disk(sysfs: Tree, hctl: Hctl) -> Disk | None:
         return None
     names = sysfs.names("bus/scsi/devices", str(hctl), "block")
     return Disk(names[0], hctl, instance) if names else None
+
+
+def read_bare(sysfs: Tree, hctl: Hctl) -> Disk | None:
+    """Return the device at an address though no disk driver has taken it (yet), without a name.
+
+    None if there is none, or if it holds no data of anybody.
+    """
+    instance = device_instance(sysfs, hctl)
+    return Disk("", hctl, instance) if instance and holds_data(sysfs, hctl) else None
 
 
 def read_disk_named(sysfs: Tree, name: str) -> Disk | None:

@@ -33,6 +33,7 @@ _MAP_GONE_S = 10.0
 # A path that has just failed may take the kernel 30 s to remove (bug 1794829).
 _DISK_GONE_S = 40.0
 _DAEMON_TRIES = 4
+_UDEV_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,13 @@ class Removal:
     """What carries a volume here and will be removed.
 
     :ivar flush: kernel names of the devices that are written out first, the map before its paths.
+    :ivar numbers: device numbers of the disks, ``major:minor``, under which udev knows them.
     """
 
     disks: tuple[Disk, ...]
     maps: tuple[Map, ...]
     flush: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         maps = ", ".join(map(str, self.maps)) or "no map"
@@ -72,6 +75,8 @@ def plan(host: Host, disks: Iterable[Disk], path_used: str | None) -> Removal:
     flush = [one.name for one in maps]
     named = used in {*(disk.name for disk in found), *(one.name for one in maps)}
     for disk in found:
+        if not disk.name:
+            continue
         if disk in members:
             needed = disk.name == used  # I/O went through the map; a dead path would only fail
         else:
@@ -79,7 +84,8 @@ def plan(host: Host, disks: Iterable[Disk], path_used: str | None) -> Removal:
             needed = disk.name == used or unknown_use or block.was_written(host.sysfs, disk.name)
         if needed:
             flush.append(disk.name)
-    return Removal(tuple(found), tuple(maps), tuple(flush))
+    numbers = (host.sysfs.text("block", disk.name, "dev") for disk in found if disk.name)
+    return Removal(tuple(found), tuple(maps), tuple(flush), tuple(filter(None, numbers)))
 
 
 def only(host: Host, disks: Iterable[Disk]) -> Removal:
@@ -158,7 +164,7 @@ def _users(host: Host, call: Call, removal: Removal) -> list[str]:
     names = [one.name for one in removal.maps]
     # A map holds its paths exclusively itself, so these are not asked.
     mapped = {disk.name for one in removal.maps for disk in multipath.read_members(host.sysfs, one)}
-    alone = [disk.name for disk in removal.disks if disk.name not in mapped]
+    alone = [disk.name for disk in removal.disks if disk.name and disk.name not in mapped]
     users = [user for name in (*names, *mapped, *alone) for user in block.read_users(host, name)]
     if not users:
         users = [user for one in removal.maps for user in _openers(host, call, one)]
@@ -327,6 +333,13 @@ def forget(host: Host, call: Call, removal: Removal) -> None:
         for disk in removal.disks
         if scsi.read_disk(host.sysfs, disk.hctl) is None
     }
+    # udev hears of the end of a disk first and tells multipathd; asked before that, it would have to
+    # be asked again.
+    call.wait_until(
+        lambda: not any(multipath.udev_knows(host, number) for number in removal.numbers),
+        what="udev",
+        limit_s=_UDEV_S,
+    )
     see_let_go(host, call, lambda known: ours & known)
 
 

@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 
 # A scan has done its work when its write returns; the disk driver may need a moment more.
 _LAST_LOOK_S = 2.0
+# The driver asks the device many things before the disk is there; on a bad path it tries for long.
+_DRIVER_S = 30.0
 # multipathd usually makes a map by itself; with find_multipaths strict, smart or yes it has to be
 # asked. How long it is given depends on what udev says of the disks.
 _GRACE_S = 2.0
@@ -49,6 +51,7 @@ def find_or_scan(
     call: Call,
     *,
     look: Callable[[], Disk | None],
+    coming: Callable[[], bool],
     scan: Callable[[], None],
     scan_at_once: bool,
     attempts: int,
@@ -60,30 +63,40 @@ def find_or_scan(
     may be of another volume that had the LUN before. Such a one is removed and scanned anew.
 
     :param look: finds the disk in sysfs.
+    :param coming: tells whether the kernel has the device, so that its disk will follow.
     :param scan: has the kernel look for exactly this LUN.
     :param scan_at_once: False where the kernel scans by itself at log-in.
     :param attempts: ``device_scan_attempts``: after 4 s without the disk it is scanned for again,
         and then so many times more, after 9, 16, 25 … seconds.
-    :param enough: tells that no more paths are needed.
+    :param enough: tells that no more paths are needed. What a scan has begun is waited for all the
+        same: nobody else would know of it.
     :returns: None if it did not appear.
     """
     disk = look()
     if disk is not None and _is_current(host, call, disk):
         return Found(disk, was_there=True)
+    if enough():
+        return None
     if scan_at_once or disk is not None:
         _scan(scan)
+
+    def over() -> bool:
+        return enough() and not coming()
+
     for number in range(1, attempts + 2):
-        found = _wait_for_disk(call, look, enough, float((number + 1) ** 2))
-        if found is not None or enough():
+        found = _wait_for_disk(call, look, over, float((number + 1) ** 2))
+        if found is not None or over():
             return found
-        _scan(scan)
-    return _wait_for_disk(call, look, enough, _LAST_LOOK_S)
+        if not coming():
+            _scan(scan)
+    limit_s = _DRIVER_S if coming() else _LAST_LOOK_S
+    return _wait_for_disk(call, look, lambda: False, limit_s)
 
 
 def _wait_for_disk(
-    call: Call, look: Callable[[], Disk | None], enough: Callable[[], bool], limit_s: float
+    call: Call, look: Callable[[], Disk | None], over: Callable[[], bool], limit_s: float
 ) -> Found | None:
-    call.wait_until(lambda: look() or enough(), what="disk of the LUN", limit_s=limit_s)
+    call.wait_until(lambda: look() or over(), what="disk of the LUN", limit_s=limit_s)
     disk = look()
     return None if disk is None else Found(disk, was_there=False)
 
