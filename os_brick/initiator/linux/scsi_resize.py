@@ -119,6 +119,8 @@ def _trouble(host: Host, call: Call, disk: Disk) -> str:
     state = scsi.state(host.sysfs, disk)
     if state != "running":
         return f"state {state}" if state else "gone"
+    if not disk.name:
+        return "no disk driver has taken it"
     kept = scsi.read_identity(host.sysfs, disk)
     if not kept.ids or kept.wwid.startswith("S"):
         return ""  # It has no page 0x83 to be asked for; its rescan will tell.
