@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -117,7 +118,7 @@ def _run_one(each: scenarios.Scenario) -> bool:
         os.close(ready)
         _in_child(each, tell)
     os.close(tell)
-    outcome = _outcome(ready, began + each.limit_s)
+    outcome = _outcome(ready, pid, began + each.limit_s)
     taken = time.monotonic() - began
     _end_group()
     times = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.get("times", []))
@@ -175,21 +176,24 @@ def _explained(error: BaseException) -> str:
     return text + host_state.report()
 
 
-def _outcome(ready: int, end: float) -> dict[str, Any]:
-    """Return what the child tells, or that it hung or died."""
+def _outcome(ready: int, pid: int, end: float) -> dict[str, Any]:
+    """Return what the child tells, or that it hung or died.
+
+    Its end is its own end, not that of the pipe: what it forked may hold the pipe open.
+    """
     os.set_blocking(ready, False)
     said = b""
     with open(ready, "rb", buffering=0) as pipe:
-        while True:
-            piece = pipe.read()
-            if piece:
+        ended = False
+        while not ended:
+            ended = os.waitpid(pid, os.WNOHANG)[0] != 0
+            while piece := pipe.read():
                 said += piece
-            elif piece == b"":
-                break
-            elif time.monotonic() > end:
+            if not ended and time.monotonic() > end:
+                os.kill(pid, signal.SIGUSR1)  # It writes its threads' stacks to its log.
+                time.sleep(2)
                 return {"failure": "hung", "hung": True}
-            else:
-                time.sleep(0.05)
+            time.sleep(0.05)
     if not said:
         return {"failure": "the scenario's process died"}
     outcome: dict[str, Any] = json.loads(said)

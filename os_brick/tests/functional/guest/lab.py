@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from oslo_concurrency import processutils
+
+from os_brick import exception
+
 from ..targets import lio
 from . import daemons, data, faults, host_state, kernel, service
 
@@ -168,6 +172,10 @@ def properties(
         found["target_iqns"] = [target.iqn] * len(target.portals)
         found["target_luns"] = [lun] * len(target.portals)
     return found | more
+
+
+#: What a detach may raise: kinds that services know, so no bare error of the system.
+DETACH_ERRORS = (exception.BrickException, processutils.ProcessExecutionError)
 
 
 @contextlib.contextmanager

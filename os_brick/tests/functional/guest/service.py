@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import faulthandler
 import logging
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -72,6 +74,7 @@ def log_to(file: pathlib.Path) -> None:
     handler.setFormatter(
         logging.Formatter("%(relativeCreated)9.0f ms %(levelname)-7s %(name)s: %(message)s")
     )
+    faulthandler.register(signal.SIGUSR1, file.open("a"), all_threads=True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG)

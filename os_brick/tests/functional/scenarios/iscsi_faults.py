@@ -11,7 +11,7 @@ from os_brick import exception
 
 from ..guest import data, faults, host_state, kernel, service, udev
 from ..guest.daemons import MultipathConfig
-from ..guest.lab import MIB, Lab, fails_with, properties
+from ..guest.lab import DETACH_ERRORS, MIB, Lab, fails_with, properties
 from ..targets import lio
 from . import scenario
 from .iscsi_attach import all_paths_join, attach, detach
@@ -143,7 +143,7 @@ def iscsi_dirty_paths_down_then_healed(lab: Lab) -> None:
     target, volume, given, info = _two_paths(lab)
     host = lab.service(multipath=True)
     writer, content = _dirty(lab, target, info)
-    with lab.timed("detach"), fails_with(Exception):
+    with lab.timed("detach"), fails_with(*DETACH_ERRORS):
         host.detach(given, info)
     lab.network.heal()
     kernel.wait_for(writer.ended, "the writer has written", 180)
@@ -188,7 +188,7 @@ def iscsi_dirty_single_path_down(lab: Lab) -> None:
     given = properties(target)
     info = attach(lab, host, given)
     writer, _ = _dirty(lab, target, info)
-    with lab.timed("detach"), fails_with(Exception):
+    with lab.timed("detach"), fails_with(*DETACH_ERRORS):
         host.detach(given, info)
     assert host_state.disks(volume.wwid), "a disk with unwritten data was removed"
     assert host_state.sessions(target.iqn), "its session was logged out"
@@ -320,7 +320,7 @@ def _dirty_paths_down(lab: Lab, *, queueing: bool) -> None:
     else:
         # The kernel gives the data up; nobody but the device's error flag knows.
         kernel.wait_for(writer.ended, "the write-out has failed", 120)
-    with lab.timed("detach"), fails_with(Exception):
+    with lab.timed("detach"), fails_with(*DETACH_ERRORS):
         host.detach(given, info)
     assert lab.seconds("detach") < 100, "not within the call's limit"
     dm = host_state.map_of(volume.wwid) or ""

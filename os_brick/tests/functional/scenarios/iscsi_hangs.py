@@ -13,7 +13,7 @@ from os_brick import exception
 
 from ..guest import faults, host_state, kernel, service
 from ..guest.daemons import MultipathConfig
-from ..guest.lab import Lab, fails_with, properties
+from ..guest.lab import DETACH_ERRORS, Lab, fails_with, properties
 from ..targets import lio
 from . import scenario
 from .iscsi_attach import all_paths_join, attach, detach
@@ -102,7 +102,7 @@ def iscsi_iscsiadm_hangs_at_log_out(lab: Lab) -> None:
     info = attach(lab, host, given)
     all_paths_join(volume, 2)
     lab.programs.hang("iscsiadm", when="*--logout*")
-    with lab.timed("detach"), fails_with(Exception):
+    with lab.timed("detach"), fails_with(*DETACH_ERRORS):
         host.detach(given, info)
     assert lab.seconds("detach") < BOUND_S
     lab.expect_no_program_hangs()
@@ -141,7 +141,7 @@ def iscsi_iscsid_stopped_at_detach(lab: Lab) -> None:
     info = attach(lab, host, given)
     all_paths_join(volume, 2)
     lab.iscsid.stop()
-    with lab.timed("detach"), fails_with(Exception):
+    with lab.timed("detach"), fails_with(*DETACH_ERRORS):
         host.detach(given, info)
     assert lab.seconds("detach") < BOUND_S
     lab.iscsid.start()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..guest import host_state, kernel, service
 from ..guest.daemons import MultipathConfig
-from ..guest.lab import Lab, fails_with, properties
+from ..guest.lab import DETACH_ERRORS, Lab, fails_with, properties
 from ..targets import lio
 from . import scenario
 from .iscsi_attach import all_paths_join, attach, detach
@@ -121,7 +121,7 @@ def _refused(
     volume: lio.Volume,
     holder: str,
 ) -> None:
-    with lab.timed("refused"), fails_with(Exception) as caught:
+    with lab.timed("refused"), fails_with(*DETACH_ERRORS) as caught:
         host.detach(given, info)
     assert holder in str(caught[0]), f"{holder} is not named in: {caught[0]}"
     paths = 2 if info["path"].startswith("/dev/dm-") else 1
