@@ -175,8 +175,14 @@ class Call:
                 self.timeline.steps.append(step)
 
     def later(self, operation: str, limit_s: float) -> Call:
-        """Return a call of its own for work that goes on after this one has returned."""
-        return Call(operation, self.clock, limit_s)
+        """Return a call of its own for work that may go on after this one has returned.
+
+        Its steps are entered into this one's timeline, for as long as somebody looks at it.
+        """
+        later = Call(operation, self.clock, self.elapsed_s() + limit_s)
+        later._began = self._began
+        later.timeline = self.timeline
+        return later
 
     # -- side by side -------------------------------------------------------------------------
     def side_by_side(self, tasks: Mapping[str, Callable[[], T]]) -> SideBySide[T]:

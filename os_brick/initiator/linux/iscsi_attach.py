@@ -21,6 +21,7 @@ from os_brick.initiator.linux import (
     iscsi,
     iscsi_sessions,
     multipath,
+    open_iscsi,
     scsi,
     scsi_attach,
     scsi_volume,
@@ -104,12 +105,16 @@ class Attempt:
         """
         try:
             for anyway in (False, True):
+                if anyway and not self._may_log_in_anyway():
+                    break
                 for path, state in list(self._states.items()):
                     if state.active:
                         continue  # iscsid was asked the first time
                     found = self._try_alone(path, anyway)
                     if found is not None:
-                        return scsi_attach.take_disk(self._host, self._call, found.disk)
+                        attached = scsi_attach.take_disk(self._host, self._call, found.disk)
+                        self._finish(attached.kept)
+                        return attached
             raise self._not_found()
         except BaseException:
             self._undo()
@@ -120,11 +125,11 @@ class Attempt:
         if anyway:
             self._login_anyway.set()
         patience_s = _ANSWER_S if len(self._states) > 1 else _NOBODY_ANSWERS_S
-        try:
-            state.found = self._bring_up(state, patience_s)
-        except Exception as exc:  # noqa: BLE001 - this portal's failure must not keep the next from being tried
-            state.error = exc
-            LOG.warning("No path by %s: %s", path, exc)
+        worker = self._call.side_by_side({str(path): partial(self._work, state, patience_s)})
+        self._call.wait_until(worker.all_ended, what=f"path by {path}", event=worker.news)
+        if not worker.all_ended():
+            # The thread sees to itself when it ends; the volume is not wanted any more by then.
+            raise exception.DeadlineExceeded(what=f"path by {path}", seconds=self._call.limit_s)
         if state.found is None:
             self._leave(self._call, state)  # before the next portal is tried
         return state.found
@@ -209,12 +214,12 @@ class Attempt:
         return scsi_attach.not_found((path, state.error) for path, state in self._states.items())
 
     # -- one path -----------------------------------------------------------------------------
-    def _work(self, state: _PathState) -> None:
+    def _work(self, state: _PathState, patience_s: float = _PATIENCE_S) -> None:
         """Bring one path up in its own thread; when the attach is over by then, see to it alone."""
         found: Found | None = None
         error: Exception | None = None
         try:
-            found = self._bring_up(state, _PATIENCE_S)
+            found = self._bring_up(state, patience_s)
         except _NotWanted as exc:
             error = exc
         except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
@@ -293,9 +298,7 @@ class Attempt:
             waited_s = self._call.elapsed_s() - began_s
             if self._over and not self._is_wanted():
                 raise _NotWanted
-            if patience_s >= _NOBODY_ANSWERS_S <= waited_s and not (
-                self._over or self._anybody_answers()
-            ):
+            if patience_s >= _NOBODY_ANSWERS_S <= waited_s and self._may_log_in_anyway():
                 self._login_anyway.set()
                 return
             if waited_s >= patience_s or self._call.remaining_s() <= 0:
@@ -312,8 +315,10 @@ class Attempt:
             return f"It refuses connections ({exc.strerror or exc})."
         return "It does not answer."
 
-    def _anybody_answers(self) -> bool:
-        return any(state.active or state.found for state in self._states.values())
+    def _may_log_in_anyway(self) -> bool:
+        """Tell whether iscsid may be asked though no portal answers us: only if it ends in time."""
+        answers = any(state.active or state.found for state in self._states.values())
+        return not (answers or self._over) and self._call.remaining_s() > open_iscsi.LOGIN_S
 
     # -- afterwards ---------------------------------------------------------------------------
     def _is_wanted(self) -> bool:

@@ -21,7 +21,8 @@ from os_brick.initiator.linux.programs import Result
 
 LOG = logging.getLogger(__name__)
 
-# iscsid ends a log-in itself: login_timeout x initial_login_retry_max, 120 s as shipped upstream.
+# iscsid ends a log-in itself: login_timeout x initial_login_retry_max, 120 s as shipped.
+LOGIN_S = 120.0
 _LOGIN_LIMIT_S = 600.0
 _RECORD_LIMIT_S = 60.0
 _LOGOUT_LIMIT_S = 120.0
@@ -72,13 +73,18 @@ def log_in(host: Host, call: Call, target: Target, chap: Credentials | None, ifa
     """Make the one session to a target through its portal; return the one that is there if there
     is.
 
-    The caller holds the target's login lock, and a shared lock of its session.
+    The caller holds the target's login lock, and a shared lock of its session, and runs this in a
+    thread of its own: it may take longer than the call.
 
     :param iface: name of open-iscsi's interface that a new record is bound to.
     :raises FailedISCSITargetPortalLogin: says which portal, how it ended and what to try next. A
         record made here is removed again, one that was there is as it was.
     """
     with call.step(f"log in to {target}"):
+        # What iscsid has begun cannot be ended: it is seen to its end, past the caller's deadline if
+        # need be, so that its session can be ended. Hence this runs in a thread that nobody waits
+        # for longer than that.
+        call = call.later(f"log in to {target}", _LOGIN_LIMIT_S + _RECORD_LIMIT_S)
         record = _Record(host, call, target)
         before = record.read()
         try:

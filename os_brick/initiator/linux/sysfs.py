@@ -13,9 +13,18 @@ import os
 import stat
 
 # What the kernel answers for an object that is gone or going: the entry is not there, or it is
-# there but its device is not (ENODEV, ENXIO), or the attribute has no value for this device
-# (EINVAL).
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EINVAL})
+# there but its device is not (ENODEV, ENXIO), or the attribute has no value for it (EINVAL), or
+# not while it has no connection (ENOTCONN: the address of an iSCSI connection).
+_ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EINVAL,
+        errno.ENOTCONN,
+    }
+)
 _CHUNK = 65536
 
 
