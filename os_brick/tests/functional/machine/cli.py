@@ -124,6 +124,8 @@ def test(settings: Settings, words: list[str]) -> int:
     end = time.monotonic() + TEST_LIMIT_S
     code = in_machine(settings, "run", words, TEST_LIMIT_S)
     while code in (SPOILED, channel.MACHINE_GONE) and time.monotonic() < end:
+        if code == channel.MACHINE_GONE and qemu.was_stopped(settings):
+            break
         say("going on with the rest in a new machine")
         qemu.stop(settings)
         code = in_machine(settings, "run", [*words, "--resume"], end - time.monotonic())
@@ -147,6 +149,16 @@ def in_machine(settings: Settings, module: str, words: list[str], limit_s: float
 
     Boots the machine if none is up, and ends it then.
     """
+    settings.machine.mkdir(parents=True, exist_ok=True)
+    with (settings.machine / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError("another test or demo is running in this machine") from None
+        return _alone_in_python(settings, module, words, limit_s)
+
+
+def _alone_in_python(settings: Settings, module: str, words: list[str], limit_s: float) -> int:
     was_up = qemu.running_pid(settings) is not None
     up(settings, [])
     try:

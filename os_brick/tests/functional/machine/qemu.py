@@ -103,6 +103,11 @@ def stop(settings: Settings) -> bool:
     return True
 
 
+def was_stopped(settings: Settings) -> bool:
+    """Whether the last machine was ended by ``stop``, not by itself or its watchdog."""
+    return not (settings.machine / "pid").exists()
+
+
 def _gone_within(settings: Settings, limit_s: float) -> bool:
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
