@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 from os_brick.testing import storage
 from os_brick.testing.storage import IscsiTarget, Portal
@@ -20,6 +21,8 @@ class FakeNetwork:
         self.targets: list[IscsiTarget] = []
         #: Addresses by host name; a name that is not here has none.
         self.names: dict[str, list[str]] = {}
+        #: Called with address and port each time the library asks whether a portal answers.
+        self.when_asked: list[Callable[[str, int], object]] = []
 
     def portal(self, address: str, port: int) -> Portal:
         """Return the portal at an address; it is made if there is none."""
@@ -42,6 +45,8 @@ class FakeNetwork:
 
     # -- the door: os_brick.initiator.linux.network.Network --------------------------------
     def answers(self, address: str, port: int, limit_s: float) -> bool:
+        for listener in self.when_asked:
+            listener(address, port)
         portal = self.find_portal(address, port)
         state = portal.state if portal is not None else storage.SILENT
         if state == storage.REFUSES:

@@ -227,9 +227,6 @@ def test_few_programs_for_a_detach(fake_host: FakeHost, portals: int) -> None:
     assert len(fake_host.started) <= 3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="multipathd is asked before it can know of the removal, and then again"
-)
 def test_two_more_programs_for_a_map(fake_host: FakeHost) -> None:
     connector, volume, info = attached(fake_host, multipath=True, portals=1)
     fake_host.forget()

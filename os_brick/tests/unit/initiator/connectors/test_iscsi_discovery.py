@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets that are given, and targets that have to be discovered."""
+
+from __future__ import annotations
+
+import pytest
+
+from os_brick import exception
+from os_brick.testing import FakeHost
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import commands
+
+
+def discoveries(host: FakeHost) -> list[tuple[str, ...]]:
+    """Return the commands that ask an array."""
+    return commands(host, "discovery") + commands(host, "--discover")
+
+
+def test_given_targets_need_no_discovery(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    connector.disconnect_volume(volume.properties, info)
+    assert discoveries(fake_host) == []
+    assert commands(fake_host, "discoverydb") == []
+
+
+def test_single_path_uses_only_the_properties(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector()
+    info = connector.connect_volume(volume.connection(plural=False))
+    assert discoveries(fake_host) == []
+    connector.disconnect_volume(volume.connection(plural=False), info)
+    assert discoveries(fake_host) == []
+    assert fake_host.leftovers() == []
+
+
+def test_multipath_with_one_given_target_finds_the_other_portals(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=3).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    assert len(discoveries(fake_host)) == 1
+    assert len(fake_host.multipathd.maps()[0].slaves) == 3
+    fake_host.forget()
+    connector.disconnect_volume(properties, info)
+    assert discoveries(fake_host) == []
+    assert fake_host.leftovers() == []
+
+
+def test_an_array_with_one_name_on_all_portals_is_logged_in_to_by_that_name(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=3).lun(1)
+    for _ in range(5):
+        fake_host.iscsi_target(portals=3).lun(1)  # targets of other volumes behind the same portals
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.connection(plural=False))
+    assert {one.iqn for one in fake_host.sessions.all()} == {volume.target.iqn}
+    assert len(fake_host.sessions.all()) == 3
+    connector.disconnect_volume(volume.connection(plural=False), info)
+    assert fake_host.sessions.all() == []
+
+
+def test_an_array_with_a_name_for_each_portal_is_logged_in_to_by_all(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=3, shared_iqn=False).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    assert {one.iqn for one in fake_host.sessions.all()} == set(volume.target.iqns)
+    connector.disconnect_volume(properties, info)
+    assert fake_host.leftovers() == []
+
+
+def test_startup_modes_of_other_nodes_survive_a_discovery(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    other = fake_host.iscsi_target(portals=2)
+    record = fake_host.node_records.create(other.iqn, "10.0.0.1", 3260, 1, "default")
+    record.settings["node.startup"] = "automatic"
+    fake_host.connector(use_multipath=True).connect_volume(volume.connection(plural=False))
+    assert fake_host.node_records.match(other.iqn) == [record], "and none is left of the others"
+    assert record.settings["node.startup"] == "automatic"
+
+
+def test_detach_after_discovery_needs_no_array(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=3).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    connector.connect_volume(properties)
+    for portal in volume.target.portals:
+        portal.kill()
+    fake_host.forget()
+    connector.disconnect_volume(properties, None, force=True, ignore_errors=True)
+    assert discoveries(fake_host) == []
+    assert fake_host.disks() == []
+    assert fake_host.leftovers() == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="nothing remembers the other targets: the detach succeeds and leaves all"
+)
+def test_detach_finds_disks_of_other_portals_when_the_named_one_has_none(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=3, shared_iqn=False).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    named = next(one for one in fake_host.sessions.all() if one.iqn == volume.target.iqn)
+    fake_host.sessions.end(named)  # the array has dropped this one
+    fake_host.pass_time(1)
+    fake_host.write("/dev/dm-0", b"data")
+    fake_host.forget()
+    connector.disconnect_volume(properties, info)
+    assert discoveries(fake_host) == []
+    assert volume.data == b"data"
+    assert fake_host.leftovers() == []
+
+
+def test_the_setting_may_change_between_a_discovered_attach_and_its_detach(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=3).lun(1)
+    properties = volume.connection(plural=False)
+    fake_host.connector(use_multipath=True).connect_volume(properties)
+    fake_host.write("/dev/dm-0", b"data")
+    fake_host.connector(use_multipath=False).disconnect_volume(properties, None)
+    assert volume.data == b"data"
+    assert fake_host.leftovers() == []
+
+
+@pytest.mark.parametrize("fault", ["silent", "refuse"])
+def test_a_discovery_that_fails_says_which_portal(fake_host: FakeHost, fault: str) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    getattr(volume.target.portals[0], fault)()
+    with pytest.raises(exception.TargetPortalNotFound, match=r"10\.0\.0\.1:3260"):
+        fake_host.connector(use_multipath=True).connect_volume(volume.connection(plural=False))
+    assert fake_host.now <= 600
+    assert fake_host.leftovers() == []
+
+
+@pytest.mark.parametrize("code", [1, 4, 6, 21, 24, 255])
+def test_a_discovery_that_exits_badly(fake_host: FakeHost, code: int) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    fake_host.faults.fail("iscsiadm", "discovery", code=code, times=100)
+    with pytest.raises(exception.TargetPortalNotFound):
+        fake_host.connector(use_multipath=True).connect_volume(volume.connection(plural=False))
+    assert fake_host.leftovers() == []
+
+
+def test_a_discovery_that_hangs_ends(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    fake_host.faults.hang("iscsiadm", "discovery")
+    with pytest.raises(exception.BrickException):
+        fake_host.connector(use_multipath=True).connect_volume(volume.connection(plural=False))
+    assert fake_host.now <= 600
+
+
+def test_debug_lines_are_no_targets(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    fake_host.faults.mumble(
+        "iscsiadm",
+        "discovery",
+        out="iscsiadm: connect to nowhere iqn.x\n10.9.9.9:3260,1 something.else\n\n# x\n",
+        err="iscsiadm: warning\n",
+    )
+    fake_host.connector(use_multipath=True).connect_volume(volume.connection(plural=False))
+    assert len(fake_host.sessions.all()) == 2
+    assert len(fake_host.node_records.nodes) == 2
+
+
+def test_discovery_with_credentials(fake_host: FakeHost) -> None:
+    target = fake_host.iscsi_target(
+        portals=2, chap=("user", "s3cret"), discovery_chap=("finder", "t0psecret")
+    )
+    volume = target.lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    assert len(fake_host.multipathd.maps()[0].slaves) == 2
+    connector.disconnect_volume(properties, info)
+    assert fake_host.leftovers() == []
+
+
+def test_wrong_discovery_credentials_are_told_without_the_secret(
+    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    target = fake_host.iscsi_target(portals=2, discovery_chap=("finder", "t0psecret"))
+    volume = target.lun(1)
+    with pytest.raises(exception.TargetPortalNotFound) as caught:
+        fake_host.connector(use_multipath=True).connect_volume(
+            volume.connection(plural=False, discovery_auth_password="wr0ng")
+        )
+    assert "24" in str(caught.value)
+    assert "wr0ng" not in str(caught.value) + caplog.text
+    assert fake_host.leftovers() == []
+
+
+def test_ipv6_discovery(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(["[2001:db8::1]:3260", "[2001:db8::2]:3260"]).lun(1)
+    properties = volume.connection(plural=False, spelling=str.upper)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(properties)
+    assert len(fake_host.multipathd.maps()[0].slaves) == 2
+    connector.disconnect_volume(properties, info)
+    assert fake_host.leftovers() == []
