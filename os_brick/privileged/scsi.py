@@ -12,16 +12,18 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import re
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from os_brick import privileged
+from os_brick.privileged import guarded
 
 _DEVICES = "/sys/bus/scsi/devices"
 _HCTL = re.compile(r"\d{1,10}:\d{1,10}:\d{1,10}:\d{1,20}", re.ASCII)
+_DISK = re.compile(r"[a-z0-9]{1,31}", re.ASCII)
+_DEVICE = re.compile(r"[a-z0-9-]{1,31}", re.ASCII)
 _NUMBER_OR_ANY = re.compile(r"-|\d{1,20}", re.ASCII)
 _IQN = re.compile(r"(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,220}", re.ASCII)
 _ADDRESS = re.compile(r"[0-9A-Za-z.:%_-]{1,255}", re.ASCII)
@@ -29,12 +31,6 @@ _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 # Where distributions let open-iscsi keep its node records.
 _NODE_RECORDS = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes")
 _SETTINGS = frozenset({"node.startup", "node.session.scan"})
-
-
-def _checked(pattern: re.Pattern[str], value: Any, what: str) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value) or ".." in value:
-        raise ValueError(f"{what}: {value!r} is not valid here")
-    return value
 
 
 # -- sysfs writes ----------------------------------------------------------------------------
@@ -45,11 +41,9 @@ def scan(host: int, channel: str, target: str, lun: str, limit_s: float) -> None
     :raises TimeoutError: when the kernel had not finished after ``limit_s`` seconds (it goes on).
     :raises OSError: what the kernel answered.
     """
-    words = [_checked(_NUMBER_OR_ANY, word, "scan") for word in (channel, target, lun)]
+    words = [guarded.checked(_NUMBER_OR_ANY, word, "scan") for word in (channel, target, lun)]
     path = f"/sys/class/scsi_host/host{int(host)}/scan"
-    _within(
-        limit_s, lambda: _write(os.open(path, os.O_WRONLY | os.O_CLOEXEC), " ".join(words)), path
-    )
+    guarded.write_file(path, " ".join(words), limit_s)
 
 
 @privileged.default.entrypoint
@@ -64,7 +58,7 @@ def write_attribute(hctl: str, instance: int, attribute: str, limit_s: float) ->
     :raises OSError: what the kernel answered.
     """
     text = {"delete": "1", "rescan": "1", "state": "offline"}[attribute]
-    directory = f"{_DEVICES}/{_checked(_HCTL, hctl, 'SCSI address')}"
+    directory = f"{_DEVICES}/{guarded.checked(_HCTL, hctl, 'SCSI address')}"
 
     def change() -> bool:
         try:
@@ -77,7 +71,7 @@ def write_attribute(hctl: str, instance: int, attribute: str, limit_s: float) ->
             # Held open, the directory is this device's for as long as we need it: a name is not.
             if os.fstat(folder).st_ino != instance:
                 return False
-            _write(os.open(attribute, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder), text)
+            guarded.write(os.open(attribute, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder), text)
         except OSError as exc:
             if exc.errno in _GONE:
                 return False
@@ -86,37 +80,7 @@ def write_attribute(hctl: str, instance: int, attribute: str, limit_s: float) ->
             os.close(folder)
         return True
 
-    return bool(_within(limit_s, change, f"{directory}/{attribute}"))
-
-
-def _write(fd: int, text: str) -> None:
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-
-
-def _within(limit_s: float, action: Callable[[], Any], what: str) -> Any:
-    """Run an action in a thread of its own and return its answer; let go of it at the limit."""
-    answer: list[Any] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            answer.append(action())
-        except BaseException as exc:  # noqa: BLE001 - handed to the caller below, whatever it is
-            failure.append(exc)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    if failure:
-        raise failure[0]
-    if not answer:
-        raise TimeoutError(
-            errno.ETIMEDOUT, f"the kernel has not finished {what} within {limit_s:.0f} s"
-        )
-    return answer[0]
+    return bool(guarded.within(limit_s, change, f"{directory}/{attribute}"))
 
 
 # -- asking a device -------------------------------------------------------------------------
@@ -166,27 +130,40 @@ def inquire(name: str, hctl: str, instance: int, page: int, limit_s: float) -> d
     :raises TimeoutError: no answer within ``limit_s`` seconds.
     :raises OSError: the device could not be opened, or is not that very device any more.
     """
-    directory = f"{_DEVICES}/{_checked(_HCTL, hctl, 'SCSI address')}"
-    if not re.fullmatch(r"[a-z0-9]{1,31}", name, re.ASCII):
-        raise ValueError(f"disk: {name!r} is not valid here")
+    guarded.checked(_DISK, name, "disk")
+    guarded.checked(_HCTL, hctl, "SCSI address")
 
     def ask() -> dict[str, Any]:
-        fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = _open_disk(name, hctl, instance, os.O_NONBLOCK)
         try:
-            number = os.fstat(fd).st_rdev
-            with open(f"{directory}/block/{name}/dev", encoding="ascii") as attribute:
-                expected = attribute.read().strip()
-            if (
-                os.stat(directory).st_ino != instance
-                or expected != f"{os.major(number)}:{os.minor(number)}"
-            ):
-                raise OSError(errno.ENODEV, f"{name} is another device now")
             return _sg_inquiry(fd, page, limit_s)
         finally:
             os.close(fd)
 
-    answer: dict[str, Any] = _within(limit_s, ask, f"INQUIRY of {name}")
+    answer: dict[str, Any] = guarded.within(limit_s, ask, f"INQUIRY of {name}")
     return answer
+
+
+def _open_disk(name: str, hctl: str, instance: int, flags: int) -> int:
+    """Return a file descriptor of this very disk.
+
+    :raises OSError: it cannot be opened, or is another device now.
+    """
+    directory = f"{_DEVICES}/{hctl}"
+    fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC | flags)
+    try:
+        number = os.fstat(fd).st_rdev
+        with open(f"{directory}/block/{name}/dev", encoding="ascii") as attribute:
+            expected = attribute.read().strip()
+        if (
+            os.stat(directory).st_ino != instance
+            or expected != f"{os.major(number)}:{os.minor(number)}"
+        ):
+            raise OSError(errno.ENODEV, f"{name} is another device now")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _sg_inquiry(fd: int, page: int, limit_s: float) -> dict[str, Any]:
@@ -216,6 +193,33 @@ def _sg_inquiry(fd: int, page: int, limit_s: float) -> dict[str, Any]:
 
 
 @privileged.default.entrypoint
+def read_block(name: str, hctl: str, instance: int, limit_s: float) -> None:
+    """Read the first block of a disk from the storage, not from memory.
+
+    :param name: kernel name of the disk, ``"sda"``.
+    :param hctl: its address, ``"3:0:0:1"``.
+    :param instance: inode number of its sysfs directory.
+    :raises TimeoutError: no answer within ``limit_s`` seconds.
+    :raises OSError: it cannot be read, or is not that very device any more.
+    """
+    guarded.checked(_DISK, name, "disk")
+    guarded.checked(_HCTL, hctl, "SCSI address")
+
+    def read() -> bool:
+        fd = _open_disk(name, hctl, instance, os.O_DIRECT)
+        try:
+            # Direct I/O wants whole blocks in aligned memory: a page is both.
+            with mmap.mmap(-1, _PAGE_BYTES) as buffer:
+                if os.preadv(fd, [buffer], 0) == 0:
+                    raise OSError(errno.EIO, f"{name} has no data")
+        finally:
+            os.close(fd)
+        return True
+
+    guarded.within(limit_s, read, f"read of {name}")
+
+
+@privileged.default.entrypoint
 def is_claimed(name: str) -> bool:
     """Tell whether somebody holds a disk for himself alone (a file system, a mapping, swap, RAID).
 
@@ -224,8 +228,7 @@ def is_claimed(name: str) -> bool:
 
     :raises OSError: the device could not be opened for another reason.
     """
-    if not re.fullmatch(r"[a-z0-9-]{1,31}", name, re.ASCII):
-        raise ValueError(f"disk: {name!r} is not valid here")
+    guarded.checked(_DEVICE, name, "device")
     try:
         fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
@@ -250,8 +253,8 @@ def read_node_settings(iqn: str, address: str, port: int) -> dict[str, str] | No
     :returns: the settings found; empty if there is no record; None if open-iscsi keeps its records
         somewhere else, so that this cannot be said. (It makes the folder with its first record.)
     """
-    _checked(_IQN, iqn, "target name")
-    prefix = f"{_checked(_ADDRESS, address, 'portal address')},{int(port)}"
+    guarded.checked(_IQN, iqn, "target name")
+    prefix = f"{guarded.checked(_ADDRESS, address, 'portal address')},{int(port)}"
     roots = [root for root in _NODE_RECORDS if os.path.isdir(os.path.dirname(root))]
     if not roots:
         return None

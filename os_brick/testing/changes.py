@@ -80,14 +80,37 @@ class FakeChanges:
             if not self._world.wait_for(lambda: device.health() != block.HANGS, limit_s):
                 raise TimeoutError(errno.ETIMEDOUT, f"INQUIRY of {disk.name}")
             with self._world.lock:
-                unit = device.host.transport.unit(disk.hctl.lun)
+                unit = device.unit()
                 if device.health() != block.ALIVE:
                     raise OSError(errno.EIO, f"{disk} does not answer (host status 1)")
                 if unit is None:
                     step.outcome = "no such LUN"
                     return None
-                page = self._scsi.page83(device.host, unit) if unit.wwid else b""
+                page = self._scsi.page83(device.target, unit) if unit.wwid else b""
                 return identity.parse_page83(page)
+
+    def read_block(self, call: Call, disk: Disk) -> None:
+        with call.step(f"read {disk}"):
+            device = self._find(disk)
+            if device is None:
+                raise OSError(errno.ENODEV, f"{disk} is another device now")
+            self._world.record("read", str(disk))
+            limit_s = call.within(_INQUIRY_LIMIT_S)
+            if not self._world.wait_for(lambda: device.health() != block.HANGS, limit_s):
+                raise TimeoutError(errno.ETIMEDOUT, f"read of {disk.name}")
+            with self._world.lock:
+                unit = device.unit()
+                if device.health() != block.ALIVE or unit is None:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), disk.path)
+
+    def rescan_ports(self, call: Call, adapter: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), adapter)
+
+    def configure_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), adapter)
+
+    def remove_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), adapter)
 
     def is_claimed(self, call: Call, name: str) -> bool:
         with self._world.lock:

@@ -86,7 +86,7 @@ class FakeHost:
         os.makedirs(self._world.dev.path("mapper"), exist_ok=True)
 
     def _joined(self, disk: Disk) -> None:
-        transport = disk.device.host.transport if disk.device is not None else None
+        transport = disk.device.target.transport if disk.device is not None else None
         if isinstance(transport, Session):
             self.sessions.set_recovery(transport, _FAST_IO_FAIL_S)
 

@@ -21,7 +21,7 @@ _DISK_TYPES = (0x00, 0x07, 0x14)
 
 
 class Transport(Protocol):
-    """What leads from a SCSI host to a target: an iSCSI session."""
+    """What leads from a SCSI host to a target: an iSCSI session, a Fibre Channel remote port."""
 
     def unit(self, lun: int) -> Unit | None:
         """Return the unit at a LUN now."""
@@ -40,21 +40,54 @@ class Transport(Protocol):
     def port(self) -> int:
         """Relative number of the target's port."""
 
+    @property
+    def keeps_scanner(self) -> bool:
+        """Whether a scan waits for a target that does not answer."""
+
+    def device_files(self, lun: int) -> dict[str, object]:
+        """Return further files in the directory of a device."""
+
+    def link_name(self, lun: int) -> str:
+        """Return the name of udev's link by path to a disk."""
+
+    def target_shown(self, shown: bool) -> None:
+        """Be told that the target's directory has appeared or disappeared."""
+
 
 @dataclass(eq=False)
-class ScsiHost:
-    """A SCSI host with one target behind it."""
+class ScsiTarget:
+    """A target behind a SCSI host, and its devices by LUN."""
 
+    host: int
+    channel: int
     number: int
-    sysfs: str
-    target_parent: str
+    #: sysfs directory in which its own appears with its first device.
+    parent: str
     transport: Transport
     devices: dict[int, ScsiDevice] = field(default_factory=dict)
 
     @property
-    def target(self) -> str:
-        """sysfs directory of its one target."""
-        return f"{self.target_parent}/target{self.number}:0:0"
+    def sysfs(self) -> str:
+        """Its sysfs directory."""
+        return f"{self.parent}/target{self.host}:{self.channel}:{self.number}"
+
+    def matches(self, channel: str, number: str) -> bool:
+        """Tell whether a scan is meant for it."""
+        return channel in ("-", str(self.channel)) and number in ("-", str(self.number))
+
+
+@dataclass(eq=False)
+class ScsiHost:
+    """A SCSI host and the targets behind it."""
+
+    number: int
+    sysfs: str
+    targets: list[ScsiTarget] = field(default_factory=list)
+
+    @property
+    def devices(self) -> list[ScsiDevice]:
+        """All its devices."""
+        return [device for target in self.targets for device in target.devices.values()]
 
 
 @dataclass(eq=False)
@@ -62,7 +95,7 @@ class ScsiDevice:
     """A device at one address, from its discovery to its removal."""
 
     hctl: Hctl
-    host: ScsiHost
+    target: ScsiTarget
     sysfs: str
     state: str = "running"
     disk: Disk | None = None
@@ -73,7 +106,11 @@ class ScsiDevice:
         """Tell how a command to it would end now."""
         if self.gone or self.state in ("offline", "transport-offline"):
             return block.FAILS
-        return block.HANGS if self.state == "blocked" else self.host.transport.health()
+        return block.HANGS if self.state == "blocked" else self.target.transport.health()
+
+    def unit(self) -> Unit | None:
+        """Return the unit that it leads to now."""
+        return self.target.transport.unit(self.hctl.lun)
 
 
 @dataclass(eq=False)
@@ -87,7 +124,7 @@ class Disk(BlockDevice):
     def storage(self) -> tuple[str, Unit | None]:
         if self.device is None:
             return block.FAILS, None
-        return self.device.health(), self.device.host.transport.unit(self.device.hctl.lun)
+        return self.device.health(), self.device.unit()
 
 
 def _disk_number(name: str) -> tuple[int, int]:
@@ -134,30 +171,31 @@ class ScsiLayer:
 
     def drop_host(self, host: ScsiHost) -> None:
         """Have a host and all its devices disappear."""
-        for device in list(host.devices.values()):
+        for device in host.devices:
             self.drop(device)
         self._world.sys.remove(f"class/scsi_host/host{host.number}")
         self.hosts.pop(host.number, None)
 
     # -- devices ---------------------------------------------------------------------------
-    def scan(self, host: ScsiHost, lun: int | None) -> None:
+    def scan(self, target: ScsiTarget, lun: int | None) -> None:
         """Look for one LUN (all if None); each unit there is that was not known becomes a
         device."""
-        if host.transport.health() != block.ALIVE:
+        if target.transport.health() != block.ALIVE:
             return
-        found = host.transport.luns() if lun is None else {}
+        found = target.transport.luns() if lun is None else {}
         if lun is not None:
-            unit = host.transport.unit(lun)
+            unit = target.transport.unit(lun)
             found = {lun: unit} if unit is not None else {}
         for number, unit in found.items():
-            if number not in host.devices:
-                self._probe(host, number, unit)
+            if number not in target.devices:
+                self._probe(target, number, unit)
 
-    def _probe(self, host: ScsiHost, lun: int, unit: Unit) -> None:
+    def _probe(self, target: ScsiTarget, lun: int, unit: Unit) -> None:
         sys = self._world.sys
-        hctl = Hctl(host.number, 0, 0, lun)
-        device = ScsiDevice(hctl, host, f"{host.target}/{hctl}")
-        host.devices[lun] = device
+        hctl = Hctl(target.host, target.channel, target.number, lun)
+        device = ScsiDevice(hctl, target, f"{target.sysfs}/{hctl}")
+        is_first = not target.devices
+        target.devices[lun] = device
         files: dict[str, object] = {
             "type": unit.device_type,
             "vendor": f"{unit.vendor:<8}",
@@ -167,9 +205,12 @@ class ScsiLayer:
             "delete": "",
             "rescan": "",
             "queue_depth": 32,
-            **self._identity_files(host, unit),
+            **self._identity_files(target, unit),
+            **target.transport.device_files(lun),
         }
         sys.directory(device.sysfs, files)
+        if is_first:
+            target.transport.target_shown(True)
         sys.directory(f"{device.sysfs}/scsi_device/{hctl}", {})
         sys.link(f"{device.sysfs}/scsi_device/{hctl}/device", device.sysfs)
         sys.link(f"bus/scsi/devices/{hctl}", device.sysfs)
@@ -178,22 +219,22 @@ class ScsiLayer:
         if unit.device_type in _DISK_TYPES:
             self._world.after(self._world.delays.disk_s, lambda: self._add_disk(device, unit))
 
-    def _identity_files(self, host: ScsiHost, unit: Unit) -> dict[str, object]:
+    def _identity_files(self, target: ScsiTarget, unit: Unit) -> dict[str, object]:
         files: dict[str, object] = {"vpd_pg80": pages.page80(unit.serial)}
         if unit.wwid:
-            files["vpd_pg83"] = self.page83(host, unit)
+            files["vpd_pg83"] = self.page83(target, unit)
             files["wwid"] = pages.sysfs_wwid(unit.wwid)
         return files
 
     @staticmethod
-    def page83(host: ScsiHost, unit: Unit) -> bytes:
-        """Return page 0x83 as this unit sends it through this host."""
+    def page83(target: ScsiTarget, unit: Unit) -> bytes:
+        """Return page 0x83 as this unit sends it through this target."""
         return pages.page83(
             unit.wwid,
             vendor=unit.vendor,
             serial=unit.serial,
-            port=host.transport.port,
-            target_name=host.transport.target_name,
+            port=target.transport.port,
+            target_name=target.transport.target_name,
         )
 
     def _add_disk(self, device: ScsiDevice, unit: Unit) -> None:
@@ -216,10 +257,10 @@ class ScsiLayer:
 
     def rescan(self, device: ScsiDevice) -> None:
         """Read size and pages again."""
-        unit = device.host.transport.unit(device.hctl.lun)
+        unit = device.unit()
         if unit is None or device.health() != block.ALIVE:
             return
-        for name, content in self._identity_files(device.host, unit).items():
+        for name, content in self._identity_files(device.target, unit).items():
             self._world.sys.write(f"{device.sysfs}/{name}", content)
         if device.disk is not None:
             device.disk.wwid = normal_form(unit.wwid)
@@ -246,10 +287,12 @@ class ScsiLayer:
         sys.remove(f"class/scsi_device/{device.hctl}")
         sys.remove(f"bus/scsi/devices/{device.hctl}")
         sys.remove(device.sysfs)
-        if device.host.devices.get(device.hctl.lun) is device:
-            del device.host.devices[device.hctl.lun]
-        if not device.host.devices:
-            sys.remove(device.host.target)  # the kernel drops a target with its last device
+        target = device.target
+        if target.devices.get(device.hctl.lun) is device:
+            del target.devices[device.hctl.lun]
+        if not target.devices:
+            target.transport.target_shown(False)
+            sys.remove(target.sysfs)  # the kernel drops a target with its last device
         self._world.notify()
 
     def _tell(self, what: str, disk: BlockDevice) -> None:
@@ -260,26 +303,43 @@ class ScsiLayer:
     def find(self, hctl: Hctl) -> ScsiDevice | None:
         """Return the device at an address."""
         host = self.hosts.get(hctl.host)
-        device = host.devices.get(hctl.lun) if host is not None else None
-        return device if device is not None and (hctl.channel, hctl.target) == (0, 0) else None
+        devices = host.devices if host is not None else []
+        return next((device for device in devices if device.hctl == hctl), None)
 
-    def write_scan(self, number: int, text: str, limit_s: float) -> None:
+    def write_scan(self, number_of_host: int, text: str, limit_s: float) -> None:
         """Do as a write to ``scan`` does: ``"0 0 1"``, ``-`` for any.
 
         :raises OSError: as the write would.
         """
-        self._world.record("scan", f"host{number}", text)
+        self._world.record("scan", f"host{number_of_host}", text)
         self._take("scan", self._world.delays.scan_s, limit_s)
-        channel, target, lun = text.split()
+        channel, number, lun = text.split()
         with self._world.lock:
-            host = self.hosts.get(number)
+            host = self.hosts.get(number_of_host)
             if host is None:
                 raise FileNotFoundError(
-                    errno.ENOENT, os.strerror(errno.ENOENT), f"host{number}/scan"
+                    errno.ENOENT, os.strerror(errno.ENOENT), f"host{number_of_host}/scan"
                 )
-            if channel in ("-", "0") and target in ("-", "0"):
-                self.scan(host, None if lun == "-" else int(lun))
+            targets = [one for one in host.targets if one.matches(channel, number)]
+        for target in targets:
+            self._scan_one(target, None if lun == "-" else int(lun), limit_s)
         self._world.notify()
+
+    def _scan_one(self, target: ScsiTarget, lun: int | None, limit_s: float) -> None:
+        """Scan one target; one that does not answer may keep the scanner until it does or fails."""
+
+        def answers() -> bool:
+            return target.transport.health() != block.HANGS
+
+        if target.transport.keeps_scanner and not self._world.wait_for(answers, limit_s):
+            self._world.watch(lambda: answers() and self._scanned_late(target, lun))
+            raise TimeoutError(errno.ETIMEDOUT, "scan goes on")
+        with self._world.lock:
+            self.scan(target, lun)
+
+    def _scanned_late(self, target: ScsiTarget, lun: int | None) -> bool:
+        self.scan(target, lun)
+        return True
 
     def write_attribute(
         self, device: ScsiDevice, attribute: str, text: str, limit_s: float

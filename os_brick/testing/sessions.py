@@ -7,8 +7,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+from os_brick.initiator.linux.scsi import lun_for_by_path
 from os_brick.testing import block, storage
-from os_brick.testing.scsi import ScsiHost, ScsiLayer
+from os_brick.testing.scsi import ScsiHost, ScsiLayer, ScsiTarget
 from os_brick.testing.storage import IscsiTarget, Portal, Unit
 from os_brick.testing.world import World
 
@@ -35,6 +36,7 @@ class Session:
     scans: bool
     state: str = "LOGGED_IN"
     host: ScsiHost | None = None
+    scsi_target: ScsiTarget | None = None
     ended: bool = False
 
     # -- os_brick.testing.scsi.Transport ---------------------------------------------------
@@ -57,6 +59,20 @@ class Session:
     @property
     def port(self) -> int:
         return self.index + 1
+
+    @property
+    def keeps_scanner(self) -> bool:
+        return False
+
+    def device_files(self, lun: int) -> dict[str, object]:
+        return {}
+
+    def link_name(self, lun: int) -> str:
+        address, port = self.configured
+        return f"ip-{address}:{port}-iscsi-{self.iqn}-lun-{lun_for_by_path(lun)}"
+
+    def target_shown(self, shown: bool) -> None:
+        """Nothing more appears with it."""
 
 
 class Sessions:
@@ -117,7 +133,8 @@ class Sessions:
         number = self._scsi.free_host_number()
         base = f"devices/platform/host{number}"
         directory = f"{base}/session{session.sid}"
-        session.host = ScsiHost(number, base, directory, session)
+        session.scsi_target = ScsiTarget(number, 0, 0, directory, session)
+        session.host = ScsiHost(number, base, [session.scsi_target])
         self._write_files(session, base, directory)
         self._by_sid[session.sid] = session
         self._scsi.add_host(session.host, _PROC_NAMES.get(driver, driver))
@@ -132,8 +149,8 @@ class Sessions:
         """Have a session be usable; it is scanned unless that is left to others."""
         session.state = "LOGGED_IN"
         self._write(session, "state", "LOGGED_IN")
-        if session.scans and session.host is not None:
-            self._scsi.scan(session.host, None)
+        if session.scans and session.scsi_target is not None:
+            self._scsi.scan(session.scsi_target, None)
         self._world.notify()
 
     def _write_files(self, session: Session, base: str, directory: str) -> None:
@@ -202,8 +219,8 @@ class Sessions:
 
     def rescan(self, session: Session) -> None:
         """Look for all LUNs of a session."""
-        if session.host is not None:
-            self._scsi.scan(session.host, None)
+        if session.scsi_target is not None:
+            self._scsi.scan(session.scsi_target, None)
 
     # -- life and death --------------------------------------------------------------------
     def set_recovery(self, session: Session, seconds: int) -> None:
@@ -211,8 +228,8 @@ class Sessions:
         self._write(session, "recovery_tmo", seconds)
 
     def _write(self, session: Session, name: str, value: object) -> None:
-        if session.host is not None and not session.ended:
-            directory = f"{session.host.target_parent}/iscsi_session/session{session.sid}"
+        if session.scsi_target is not None and not session.ended:
+            directory = f"{session.scsi_target.parent}/iscsi_session/session{session.sid}"
             self._world.sys.write(f"{directory}/{name}", value)
 
     def _portal_changed(self, portal: Portal) -> None:
@@ -253,6 +270,6 @@ class Sessions:
 
     def _set_devices(self, session: Session, old: tuple[str, ...], new: str) -> None:
         if session.host is not None:
-            for device in list(session.host.devices.values()):
+            for device in session.host.devices:
                 if device.state in old:
                     self._scsi.set_state(device, new)

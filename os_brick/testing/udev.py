@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from os_brick.initiator.linux.identity import normal_form
-from os_brick.initiator.linux.scsi import lun_for_by_path
 from os_brick.testing.block import BlockDevice
 from os_brick.testing.device_mapper import Mapping, MultipathMap
 from os_brick.testing.scsi import Disk
-from os_brick.testing.sessions import Session
 from os_brick.testing.world import World
 
 
@@ -94,8 +92,6 @@ def _by_wwid(wwid: str) -> list[str]:
 
 def _by_path(disk: Disk) -> list[str]:
     device = disk.device
-    if device is None or not isinstance(device.host.transport, Session):
+    if device is None:
         return []
-    session, lun = device.host.transport, lun_for_by_path(device.hctl.lun)
-    address, port = session.configured
-    return [f"disk/by-path/ip-{address}:{port}-iscsi-{session.iqn}-lun-{lun}"]
+    return [f"disk/by-path/{device.target.transport.link_name(device.hctl.lun)}"]

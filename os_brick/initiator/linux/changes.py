@@ -20,10 +20,12 @@ from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.privileged import device_mapper, rootwrap
 from os_brick.privileged import scsi as privileged_scsi
+from os_brick.privileged import zfcp as privileged_zfcp
 
 #: What a change may raise: the kernel's answer, or a program's.
 FAILURES = (OSError, processutils.ProcessExecutionError)
 
+_ZFCP = "bus/ccw/drivers/zfcp"
 _WRITE_LIMIT_S = 120.0
 _INQUIRY_LIMIT_S = 15.0
 
@@ -46,6 +48,18 @@ class Changes(Protocol):
 
     def inquire(self, call: Call, disk: Disk) -> Identity | None:
         """Ask the disk itself who it is; None if there is no such LUN on the target any more."""
+
+    def read_block(self, call: Call, disk: Disk) -> None:
+        """Read a block of this very disk, past the page cache."""
+
+    def rescan_ports(self, call: Call, adapter: str) -> None:
+        """Have a zfcp adapter (``"0.0.2300"``) ask its fabric for ports."""
+
+    def configure_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        """Configure a LUN (``"0x0001000000000000"``) of a port (16 digits) of a zfcp adapter."""
+
+    def remove_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        """Take such a LUN away, and its disk with it."""
 
     def is_claimed(self, call: Call, name: str) -> bool:
         """Tell whether somebody holds a block device exclusively."""
@@ -133,6 +147,25 @@ class PrivilegedChanges:
         )
         return answer
 
+    def read_block(self, call: Call, disk: Disk) -> None:
+        with call.step(f"read {disk}"):
+            limit_s = call.within(_INQUIRY_LIMIT_S)
+            privileged_scsi.read_block(disk.name, str(disk.hctl), disk.instance, limit_s)
+
+    def rescan_ports(self, call: Call, adapter: str) -> None:
+        with call.step(f"port_rescan {adapter}"):
+            privileged_zfcp.rescan_ports(adapter, call.within(_WRITE_LIMIT_S))
+
+    def configure_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        with call.step(f"unit_add {adapter} 0x{wwpn} {lun}"):
+            limit_s = call.within(_WRITE_LIMIT_S)
+            privileged_zfcp.change_unit(adapter, f"0x{wwpn}", "unit_add", lun, limit_s)
+
+    def remove_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        with call.step(f"unit_remove {adapter} 0x{wwpn} {lun}"):
+            limit_s = call.within(_WRITE_LIMIT_S)
+            privileged_zfcp.change_unit(adapter, f"0x{wwpn}", "unit_remove", lun, limit_s)
+
     def is_claimed(self, call: Call, name: str) -> bool:
         return bool(privileged_scsi.is_claimed(name))
 
@@ -194,6 +227,20 @@ class ProgramChanges:
             limit_s=_INQUIRY_LIMIT_S,
         )
         return identity.from_udev(result.check().out)
+
+    def read_block(self, call: Call, disk: Disk) -> None:
+        # 4096 bytes fit the blocks of every disk, which direct I/O has to respect.
+        words = ("dd", f"if={disk.path}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct")
+        self._programs.run(call, *words, limit_s=_INQUIRY_LIMIT_S).check()
+
+    def rescan_ports(self, call: Call, adapter: str) -> None:
+        self._tee(call, self._sysfs.path(_ZFCP, adapter, "port_rescan"), "1")
+
+    def configure_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        self._tee(call, self._sysfs.path(_ZFCP, adapter, f"0x{wwpn}", "unit_add"), lun)
+
+    def remove_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
+        self._tee(call, self._sysfs.path(_ZFCP, adapter, f"0x{wwpn}", "unit_remove"), lun)
 
     def is_claimed(self, call: Call, name: str) -> bool:
         return False  # no program asks for this without opening the device for writing

@@ -59,12 +59,16 @@ def wait_for_map_path(host: Host, call: Call, wwid: str) -> str | None:
     found = call.wait_until(
         lambda: find_map(host, wwid), what=f"map of {wwid}", limit_s=_LINK_WAIT_S
     )
-    if found is None:
-        return None
-    for link in (f"/dev/disk/by-id/dm-uuid-mpath-{found.wwid}", f"/dev/mapper/{found.label}"):
-        if nodes.kernel_name(host, link) == found.name:
+    return None if found is None else find_link(host, found) or found.path
+
+
+def find_link(host: Host, one: Map) -> str | None:
+    """Return udev's link to a map by its wwid, else the one by its name; None if neither leads
+    there."""
+    for link in (f"/dev/disk/by-id/dm-uuid-mpath-{one.wwid}", f"/dev/mapper/{one.label}"):
+        if nodes.kernel_name(host, link) == one.name:
             return link
-    return found.path
+    return None
 
 
 def list_map(host: Host, call: Call, device: str) -> ListedMap | None:

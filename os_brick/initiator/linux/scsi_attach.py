@@ -4,13 +4,13 @@ caller gets, or back to how the host was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import scsi_removal, scsi_volume
+from os_brick.initiator.linux import multipath, scsi, scsi_removal, scsi_volume
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.multipath import Map
@@ -55,9 +55,20 @@ def take_disk(host: Host, call: Call, disk: Disk) -> Attached:
     return Attached(disk.path, scsi_volume.preferred_wwid(host, identity), None, disk)
 
 
-def take_map(host: Host, call: Call, waiting: MapWait, readiness: Readiness) -> Attached | None:
+def _first(disks: Sequence[Disk]) -> Disk:
+    return disks[0]
+
+
+def take_map(
+    host: Host,
+    call: Call,
+    waiting: MapWait,
+    readiness: Readiness,
+    choose: Callable[[Sequence[Disk]], Disk] = _first,
+) -> Attached | None:
     """Wait for the map of the disks that appear and return it, with whatever paths it has.
 
+    :param choose: picks the disk that is returned if no map is made.
     :returns: a disk if no map is made, with a warning; None if no disk appeared.
     :raises WrongVolume: the paths lead to different volumes.
     :raises ProcessExecutionError: the map cannot be used.
@@ -73,7 +84,7 @@ def take_map(host: Host, call: Call, waiting: MapWait, readiness: Readiness) -> 
         LOG.warning(
             "No dm was created, connection to volume is probably bad and will perform poorly."
         )
-        return take_disk(host, call, disks[0])
+        return take_disk(host, call, choose(disks))
     scsi_volume.check_ready_for_io(host, call, one, readiness.attempts, readiness.interval_s)
     _wait_for_node(host, call, one.name)
     # Once more, now that all is settled: a path may have come up since.
@@ -84,6 +95,27 @@ def take_map(host: Host, call: Call, waiting: MapWait, readiness: Readiness) -> 
 def _wait_for_node(host: Host, call: Call, name: str) -> None:
     if not call.wait_until(lambda: host.dev.exists(name), what=f"node /dev/{name}"):
         raise exception.VolumeDeviceNotFound(device=f"/dev/{name}", reason="It has no device node.")
+
+
+def is_there(host: Host, kept: Map | Disk | None) -> bool:
+    """Tell whether what an attach gave still exists."""
+    if isinstance(kept, Map):
+        return multipath.is_there(host.sysfs, kept)
+    return kept is not None and scsi.is_there(host.sysfs, kept)
+
+
+def joins(host: Host, kept: Map | Disk | None, disk: Disk) -> bool:
+    """Tell whether a disk that came late is the same volume as what an attach gave."""
+    try:
+        scsi_volume.check_same_volume(
+            host,
+            [disk, *([kept] if isinstance(kept, Disk) else [])],
+            [kept] if isinstance(kept, Map) else [],
+        )
+    except exception.WrongVolume as exc:
+        LOG.error("Late path %s does not join: %s", disk, exc)
+        return False
+    return kept is not None
 
 
 def remove_made(host: Host, call: Call, found: Iterable[Found | None]) -> None:

@@ -29,7 +29,7 @@ def disk_names(host: FakeHost) -> list[str]:
 def disk_at(host: FakeHost, address: str) -> Disk:
     """Return the disk that came through the portal at an address."""
     for disk in host.disks():
-        session = disk.device.host.transport if disk.device is not None else None
+        session = disk.device.target.transport if disk.device is not None else None
         if getattr(session, "portal", None) is host.network.portal(address, 3260):
             return disk
     raise AssertionError(f"no disk through {address}")
