@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import pathlib
+import stat
 
 import pytest
 from oslo_concurrency import processutils
@@ -235,6 +238,22 @@ def test_a_link_elsewhere_that_leads_into_dev_is_followed(
     (tmp_path / "outside").symlink_to("/dev/null")
     pathlib.Path(fake_host.host.dev.path("null")).write_text("")
     assert nodes.real_node(fake_host.host, str(tmp_path / "outside")) == "/dev/null"
+
+
+def test_a_node_that_is_no_link_is_told_by_its_number(
+    fake_host: FakeHost, tmp_path: pathlib.Path
+) -> None:
+    dev = tmp_path / "dev"
+    (dev / "mapper").mkdir(parents=True)
+    try:
+        os.mknod(dev / "mapper" / "mpatha", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root may make nodes")
+    sys = Sysfs(tmp_path / "sys")
+    sys.link("dev/block/1:3", "../../devices/virtual/block/dm-7")
+    host = dataclasses.replace(fake_host.host, sysfs=Tree(str(sys.root)), dev=Tree(str(dev)))
+    assert nodes.real_node(host, "/dev/mapper/mpatha") == "/dev/mapper/mpatha"
+    assert nodes.kernel_name(host, "/dev/mapper/mpatha") == "dm-7"
 
 
 def test_a_host_that_cannot_be_looked_at_is_an_error(fake_host: FakeHost) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,8 +76,8 @@ Attach = Callable[..., Attached]
 def attach(fake_host: FakeHost) -> Attach:
     fake_host.multipathd.find_multipaths = "strict"
 
-    def attach(portals: int = 1) -> Attached:
-        volume = fake_host.iscsi_target(portals=portals).lun(1, size=GIB)
+    def attach(portals: int = 1, wwid: str | None = None) -> Attached:
+        volume = fake_host.iscsi_target(portals=portals).lun(1, size=GIB, wwid=wwid)
         connector = fake_host.connector("ISCSI", use_multipath=portals > 1)
         info = connector.connect_volume(volume.properties)
         fake_host.pass_time(1)
@@ -162,6 +163,20 @@ def test_with_an_execute_function_of_the_services_all_is_done_by_programs(attach
         "/lib/udev/scsi_id",
         "multipathd",
     }
+
+
+def test_a_disk_without_page_83_is_extended_without_being_asked_for_it(attach: Attach) -> None:
+    one = attach(wwid="")
+    one.volume.grow(2 * GIB)
+    assert one.extend() == 2 * GIB
+    assert {change.kind for change in one.fake.changes} == {"rescan"}
+
+
+def test_a_device_that_no_disk_driver_has_taken_stops_it(attach: Attach) -> None:
+    one = attach()
+    nameless = [dataclasses.replace(disk, name="") for disk in one.disks]
+    with pytest.raises(exception.BrickException, match="no disk driver has taken it"):
+        one.extend(disks=nameless)
 
 
 def test_no_path_at_all_is_an_error(fake_host: FakeHost) -> None:
