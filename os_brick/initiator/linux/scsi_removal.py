@@ -17,7 +17,7 @@ from functools import partial
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import block, changes, multipath, nodes, scsi
+from os_brick.initiator.linux import block, changes, multipath, nodes, scsi, zfcp
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.identity import Identity
@@ -55,7 +55,9 @@ class Removal:
         return f"{maps}; {disks}; write out {', '.join(self.flush) or 'nothing'}"
 
 
-def plan(host: Host, disks: Iterable[Disk], path_used: str | None) -> Removal:
+def plan(
+    host: Host, disks: Iterable[Disk], path_used: str | None, maps: Iterable[Map] = ()
+) -> Removal:
     """Return what has to be removed with these disks.
 
     The map over them belongs to the volume, and so do its other paths if they say that they are the
@@ -63,9 +65,11 @@ def plan(host: Host, disks: Iterable[Disk], path_used: str | None) -> Removal:
 
     :param path_used: the device that the caller used, if he knows. A name from before a reboot may
         be another volume's now, so it can only add a device to what is written out, never save one.
+    :param maps: further maps of the volume: the kernel removes paths that were lost for long, and a
+        map with data that was never written stays without them.
     """
     found = dict.fromkeys(disks)
-    maps = multipath.find_maps(host.sysfs, found)
+    maps = list(dict.fromkeys((*multipath.find_maps(host.sysfs, found), *maps)))
     identities = [scsi.read_identity(host.sysfs, disk) for disk in found]
     members = {disk: one for one in maps for disk in multipath.read_members(host.sysfs, one)}
     for disk in members:
@@ -280,10 +284,17 @@ def drop_map(host: Host, call: Call, one: Map) -> None:
 # -- disks -----------------------------------------------------------------------------------
 def _delete(host: Host, call: Call, disks: tuple[Disk, ...]) -> None:
     """Delete disks side by side and wait until each of them, not just its name, is gone."""
-    tasks = {str(disk): partial(host.changes.delete, call, disk) for disk in disks}
+    tasks = {str(disk): partial(_delete_one, host, call, disk) for disk in disks}
     outcomes = call.each(tasks, what="deletion of the disks")
     failures = [f"{name}: {end.error}" for name, end in outcomes.items() if end.error]
     wait_until_gone(host, call, disks, "; ".join(failures))
+
+
+def _delete_one(host: Host, call: Call, disk: Disk) -> None:
+    unit = zfcp.unit_of(host.sysfs, disk)
+    if unit is not None:
+        zfcp.remove_unit(host, call, unit)  # with its disk; else the disk would come back
+    host.changes.delete(call, disk)
 
 
 def wait_until_gone(host: Host, call: Call, disks: Sequence[Disk], reason: str = "") -> None:
@@ -333,8 +344,8 @@ def forget(host: Host, call: Call, removal: Removal) -> None:
         for disk in removal.disks
         if scsi.read_disk(host.sysfs, disk.hctl) is None
     }
-    # udev hears of the end of a disk first and tells multipathd; asked before that, it would have to
-    # be asked again.
+    # udev hears of the end of a disk first and tells multipathd; asked before that, it would have
+    # to be asked again.
     call.wait_until(
         lambda: not any(multipath.udev_knows(host, number) for number in removal.numbers),
         what="udev",
