@@ -336,7 +336,7 @@ class Attempt:
                     LOG.info("Late path %s joined %s", state.path, self._kept)
                     return
                 scsi_attach.remove_made(self._host, call, [state.found])
-            if state.made_session or not state.session_was_idle:
+            if state.made_session or (state.active and not state.session_was_idle):
                 iscsi_sessions.leave(self._host, call, state.path.target)
         except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
             LOG.warning(

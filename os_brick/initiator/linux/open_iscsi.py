@@ -81,9 +81,9 @@ def log_in(host: Host, call: Call, target: Target, chap: Credentials | None, ifa
         record made here is removed again, one that was there is as it was.
     """
     with call.step(f"log in to {target}"):
-        # What iscsid has begun cannot be ended: it is seen to its end, past the caller's deadline if
-        # need be, so that its session can be ended. Hence this runs in a thread that nobody waits
-        # for longer than that.
+        # What iscsid has begun cannot be ended: it is seen to its end, past the caller's deadline
+        # if need be, so that its session can be ended. Hence this runs in a thread that nobody
+        # waits for longer than that.
         call = call.later(f"log in to {target}", _LOGIN_LIMIT_S + _RECORD_LIMIT_S)
         record = _Record(host, call, target)
         before = record.read()
