@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-
-from .guest import daemons, host_state, lab, reset
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,12 +16,11 @@ def main(arguments: Sequence[str]) -> int:
         print(f"no demo of {protocol}: there are {', '.join(sorted(DEMOS))}", file=sys.stderr)
         return 2
     began = time.monotonic()
-    lab.LOGS.mkdir(exist_ok=True)
-    host_state.enter_group()
-    reset.everything()
     try:
         DEMOS[protocol]()
     except Exception as error:  # noqa: BLE001 - told to whoever watches
+        from .guest import host_state
+
         print(f"\nFAILED: {type(error).__name__}: {error}", flush=True)
         print(getattr(error, "timeline", ""))
         print(host_state.report())
@@ -35,27 +31,30 @@ def main(arguments: Sequence[str]) -> int:
 
 def iscsi() -> None:
     """A volume over two portals, a map, 4 MiB of data."""
-    with _step("start iscsid and multipathd") as said:
-        daemons.Iscsid().start()
-        daemons.Multipathd().start(daemons.MultipathConfig())
-    with _step("load the library, as a service does once") as said:
-        from .guest import data, service
+    with _step("load the library, as a service does once"):
+        from .guest import daemons, data, host_state, lab, reset, service
 
+        host_state.enter_group()
+        lab.LOGS.mkdir(exist_ok=True)
         service.log_to(lab.LOGS / "demo.log")
         service.set_up()
         service.as_root()
-        said.append(f"as uid {os.getuid()}")
-    world = lab.Lab("demo")
+    with _step("load the kernel's modules, start iscsid and multipathd"):
+        lab.warm_up()
+        reset.everything()
+        daemons.Iscsid().start()
+        daemons.Multipathd().start(daemons.MultipathConfig())
     with _step("make a volume of 64 MiB and a target with two portals") as said:
+        world = lab.Lab("demo")
         target, volume = world.target(portals=2)
         said.append(f"{target.iqn} at {', '.join(target.portals)}")
     host = world.service(multipath=True)
     given = lab.properties(target, several=True)
     with _step("attach: connect_volume") as said:
         info = host.attach(given)
-        said.append(f"{info['path']} with {len(host_state.disks(volume.wwid))} paths")
+        said.append(f"{info['path']} over {', '.join(host_state.disks(volume.wwid))}")
     content = data.pattern("demo", 4 * lab.MIB)
-    with _step("write 4 MiB through the device") as said:
+    with _step("write 4 MiB through the device"):
         data.write(info["path"], content)
     with _step("read them back, past the cache") as said:
         assert data.read(info["path"], len(content)) == content
@@ -63,7 +62,7 @@ def iscsi() -> None:
     with _step("look on the target's side") as said:
         assert volume.read(0, len(content)) == content
         said.append("the array has them")
-    with _step("detach: disconnect_volume") as said:
+    with _step("detach: disconnect_volume"):
         host.detach(given, info)
     with _step("look for leftovers, at once and after 5 s") as said:
         world.expect_clean()

@@ -21,7 +21,6 @@ from typing import Any
 
 from . import scenarios
 from .guest import daemons, host_state, kernel, lab, reset
-from .targets import lio
 
 SPOILED = 75
 SUMMARY = lab.RESULTS / "summary.json"
@@ -79,7 +78,7 @@ def _resumed() -> Summary:
 
 def _run_all(todo: list[scenarios.Scenario], summary: Summary) -> int:
     lab.LOGS.mkdir(exist_ok=True)
-    _warm_up()
+    lab.warm_up()
     reset.everything()
     normal = host_state.look(ask_multipathd=False)
     total = len(todo) + len(summary.passed) + len(summary.failed)
@@ -99,12 +98,6 @@ def _run_all(todo: list[scenarios.Scenario], summary: Summary) -> int:
         print(f"failed: {name}")
     print(f"{len(summary.passed)} passed, {len(summary.failed)} failed", flush=True)
     return 1 if summary.failed else 0
-
-
-def _warm_up() -> None:
-    """Load what the first scenario would otherwise have to wait for."""
-    lio.load()
-    kernel.load("iscsi_tcp", "dm_multipath", "dm_service_time", "scsi_dh_alua", "sd_mod", "sg")
 
 
 def _run_one(each: scenarios.Scenario) -> bool:

@@ -150,6 +150,12 @@ class Lab:
         self.programs.heal()
 
 
+def warm_up() -> None:
+    """Load the modules that the first attach would otherwise have to wait for."""
+    lio.load()
+    kernel.load("iscsi_tcp", "dm_multipath", "dm_service_time", "scsi_dh_alua", "sd_mod", "sg")
+
+
 def properties(
     target: lio.Target, lun: int = 1, *, several: bool = False, **more: Any
 ) -> dict[str, Any]:
