@@ -65,6 +65,14 @@ def synchronized(
     return wrap
 
 
+def known_wwid(device_info: Any) -> str:
+    """Return the identity that a volume had when it was attached, if the caller passes it back."""
+    if not isinstance(device_info, dict):
+        return ""
+    wwid = device_info.get("multipath_id") or device_info.get("scsi_wwn") or ""
+    return wwid if isinstance(wwid, str) else ""
+
+
 class BaseLinuxConnector(initiator_connector.InitiatorConnector):
     """What the connectors of Linux hosts have in common.
 

@@ -237,7 +237,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         paths = iscsi_sessions.resolve(self.host, call, volume.paths)
         volume = dataclasses.replace(volume, paths=paths)
         presence = iscsi_detach.find(
-            self.host, call, volume, self._discovery_iface, _known_wwid(device_info)
+            self.host, call, volume, self._discovery_iface, base.known_wwid(device_info)
         )
         iscsi_detach.detach(
             self.host,
@@ -325,11 +325,3 @@ def _initiator_in_file(root_helper: str | None, stamp: tuple[int, ...]) -> str:
     if not name:
         raise LookupError(_INITIATOR_NAME_FILE)
     return name
-
-
-def _known_wwid(device_info: Any) -> str:
-    """Return the identity that a volume had when it was attached, if the caller passes it back."""
-    if not isinstance(device_info, dict):
-        return ""
-    wwid = device_info.get("multipath_id") or device_info.get("scsi_wwn") or ""
-    return wwid if isinstance(wwid, str) else ""

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bringing up the paths of a Fibre Channel volume, side by side.
+
+Each path comes up in a thread of its own, since a scan behind a port that is just lost blocks in
+the kernel for as long as that tries to reach it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import fc, fc_paths, scsi_volume
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.fc_paths import FcPath, Ways
+from os_brick.initiator.linux.fc_scan import Scanner
+from os_brick.initiator.linux.fc_volume import FcVolume
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.scsi import Disk
+from os_brick.initiator.linux.scsi_volume import Found
+
+LOG = logging.getLogger(__name__)
+
+# What was scanned last gets so long to appear.
+_LAST_LOOK_S = 2.0
+
+
+@dataclass
+class PathState:
+    """What is known of one path while it comes up; written by its thread, read by the attach."""
+
+    path: FcPath
+    scanned: bool = False
+    ended: bool = False
+    found: Found | None = None
+    error: Exception | None = None
+
+
+class BringUp:
+    """The paths of one attempt to attach a volume.
+
+    :param attempts: how often ports and LUNs that do not appear are looked for: at once, after 4 s,
+        after 9 s more and so on.
+    :param is_over: tells that no disk is wanted any more.
+    :param when_ended: called in a path's thread when it has come up, or never will.
+    :ivar news: set when something may have changed.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        call: Call,
+        volume: FcVolume,
+        scanner: Scanner,
+        attempts: int,
+        *,
+        is_over: Callable[[], bool],
+        when_ended: Callable[[PathState], None],
+    ) -> None:
+        self._host = host
+        self._call = call
+        self._volume = volume
+        self._scanner = scanner
+        self._attempts = max(1, attempts)
+        self._is_over = is_over
+        self._when_ended = when_ended
+        self._states: dict[FcPath, PathState] = {}
+        self.news = threading.Event()
+
+    def run(self) -> None:
+        """Return when a path has given a disk, or as soon as it is clear that none will.
+
+        Further paths may be under way then.
+        """
+        for number in range(1, self._attempts + 1):
+            self._look_for_ports()
+            last = number == self._attempts
+            self._call.wait_until(
+                self._connected,
+                what="connected ports of the volume",
+                limit_s=_LAST_LOOK_S if last else float((number + 1) ** 2),
+            )
+            if self._start():
+                self._call.wait_until(
+                    lambda: self.disks() or not self.is_busy(),
+                    what="disk of the LUN",
+                    event=self.news,
+                )
+                return
+
+    def read_ways(self) -> Ways:
+        """Return the ways to the volume as they are now; what cannot be read is left out."""
+        hbas = fc.read_hbas(self._host.sysfs, strict=False)
+        return fc_paths.read_ways(self._host.sysfs, hbas, self._volume, strict=False)
+
+    def _look_for_ports(self) -> None:
+        hbas = fc.read_hbas(self._host.sysfs, strict=False)
+        self._scanner.look_for_ports(self._call, hbas, self._volume, self.read_ways())
+
+    def _connected(self) -> list[FcPath]:
+        return [path for path in self.read_ways().meant if path.is_connected]
+
+    def _start(self) -> bool:
+        """Bring up each path that is connected now; tell whether there is one."""
+        self._states = {path: PathState(path) for path in self._connected()}
+        self._call.side_by_side(
+            {str(path): partial(self._work, state) for path, state in self._states.items()}
+        )
+        return bool(self._states)
+
+    # -- what came of it ----------------------------------------------------------------------
+    def disks(self) -> list[Disk]:
+        """Return the disks that have appeared, in the order of the paths."""
+        return [state.found.disk for state in self._states.values() if state.found is not None]
+
+    def is_busy(self) -> bool:
+        """Tell whether a path is under way."""
+        return not all(state.ended for state in self._states.values())
+
+    def wait_for_all(self, call: Call, limit_s: float) -> None:
+        """Return when no path is under way any more, or after so many seconds."""
+        call.wait_until(
+            lambda: not self.is_busy(), what="paths under way", limit_s=limit_s, event=self.news
+        )
+
+    def failures(self) -> list[tuple[object, Exception | None]]:
+        """Return the ways that gave no disk, each with its reason; those not connected too."""
+        told: dict[object, Exception | None] = {}
+        ways = self.read_ways()
+        for path in ways.meant:
+            if path not in self._states and not path.is_connected:
+                told[path] = exception.BrickException(path.trouble)
+        for path, state in self._states.items():
+            if state.found is None:
+                under_way = None if state.ended else exception.BrickException("still under way")
+                told[path] = state.error or under_way
+        return [*told.items(), *self._unseen(ways)]
+
+    def _unseen(self, ways: Ways) -> list[tuple[object, Exception | None]]:
+        """Return the ways that initiator_target_map promises and that no port of this host sees."""
+        if self._volume.zones is None:
+            return []
+        seen = {(path.hba.port_name, path.port.port_name) for path in ways.meant}
+        reason = exception.BrickException("the port is not known here, check the zoning")
+        return [
+            (f"{target} by 0x{initiator}", reason)
+            for initiator, targets in self._volume.zones
+            for target in targets
+            if (initiator, target.wwpn) not in seen
+        ]
+
+    # -- one path -----------------------------------------------------------------------------
+    def _work(self, state: PathState) -> None:
+        found: Found | None = None
+        error: Exception | None = None
+        try:
+            with self._call.step(f"find {state.path}") as step:
+                found = self._find(state)
+                step.outcome = str(found.disk) if found else "not found"
+        except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
+            LOG.warning("No path by %s: %s", state.path, exc)
+            error = exc
+        state.found, state.error, state.ended = found, error, True
+        self.news.set()
+        self._when_ended(state)
+
+    def _find(self, state: PathState) -> Found | None:
+        path, sysfs = state.path, self._host.sysfs
+
+        def scan() -> None:
+            try:
+                self._scanner.scan(self._call, path)
+            finally:
+                state.scanned = True
+
+        return scsi_volume.find_or_scan(
+            self._host,
+            self._call,
+            look=lambda: fc_paths.find_disk(sysfs, path),
+            coming=lambda: fc_paths.find_bare(sysfs, path) is not None,
+            scan=scan,
+            scan_at_once=True,
+            # It scans once before it counts, and once more at the end.
+            attempts=self._attempts - 2,
+            enough=lambda: self._is_over() or (state.scanned and bool(self.disks())),
+        )
