@@ -237,7 +237,12 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         paths = iscsi_sessions.resolve(self.host, call, volume.paths)
         volume = dataclasses.replace(volume, paths=paths)
         presence = iscsi_detach.find(
-            self.host, call, volume, self._discovery_iface, base.known_wwid(device_info)
+            self.host,
+            call,
+            volume,
+            self._discovery_iface,
+            base.known_wwid(device_info),
+            path_used,
         )
         iscsi_detach.detach(
             self.host,

@@ -7,6 +7,7 @@ dead. "Could not look" is an error; nothing there is success.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from os_brick.initiator.linux import (
     iscsi_discovery,
     iscsi_sessions,
     multipath,
+    multipath_lookup,
+    nodes,
     scsi,
     scsi_removal,
 )
@@ -26,6 +29,7 @@ from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.iscsi import IscsiPath, Session, Target
 from os_brick.initiator.linux.iscsi_volume import IscsiVolume
+from os_brick.initiator.linux.multipath import Map
 from os_brick.initiator.linux.scsi import Disk
 
 LOG = logging.getLogger(__name__)
@@ -39,15 +43,24 @@ class Presence:
     """What of a volume is on this host.
 
     :ivar disks: its disks.
+    :ivar maps: its multipath maps, those that have lost all their paths included.
     :ivar targets: the targets it came by, which are logged out of if nobody else uses them.
     """
 
     disks: tuple[Disk, ...]
     targets: tuple[Target, ...]
+    maps: tuple[Map, ...] = ()
 
 
 # -- find ------------------------------------------------------------------------------------
-def find(host: Host, call: Call, volume: IscsiVolume, iface: str, known_wwid: str = "") -> Presence:
+def find(
+    host: Host,
+    call: Call,
+    volume: IscsiVolume,
+    iface: str,
+    known_wwid: str = "",
+    path_used: str | None = None,
+) -> Presence:
     """Return the disks and targets of a volume.
 
     If the caller named one target only, the other paths of its map are the volume's too; and if
@@ -55,6 +68,8 @@ def find(host: Host, call: Call, volume: IscsiVolume, iface: str, known_wwid: st
 
     :param known_wwid: the identity the volume had when it was attached, if the caller knows it: a
         disk that says otherwise is another volume that has the LUN by now, and is left alone.
+    :param path_used: the device that the caller was given, if he knows it.
+    :raises BrickException: that device is a map without any path, and it is not known whose.
     :raises OSError: the host could not be looked at.
     """
     with call.step("find the volume") as step:
@@ -68,8 +83,29 @@ def find(host: Host, call: Call, volume: IscsiVolume, iface: str, known_wwid: st
                     paths = iscsi_discovery.choose_paths(volume, [*remembered, volume.main.target])
                     found = _find_by(host, call, paths, known_wwid)
             found = _with_other_paths(host, found)
-        step.outcome = ", ".join(map(str, found.disks)) or "no disk"
-        return found
+        maps = _find_maps(host, found, known_wwid, path_used)
+        step.outcome = ", ".join(map(str, (*found.disks, *maps))) or "nothing"
+        return dataclasses.replace(found, maps=maps)
+
+
+def _find_maps(
+    host: Host, found: Presence, known_wwid: str, path_used: str | None
+) -> tuple[Map, ...]:
+    """Return the volume's maps. When sessions end, the kernel removes the paths; the map, with data
+    that was never written out, may stay without them."""
+    maps = multipath.find_maps(host.sysfs, found.disks)
+    if maps or found.disks:
+        return tuple(maps)
+    if known_wwid:
+        orphan = multipath_lookup.find_map(host, known_wwid)
+        return (orphan,) if orphan is not None and orphan.wwid == known_wwid else ()
+    used = multipath.read_map(host.sysfs, nodes.kernel_name(host, path_used) or "")
+    if used is not None and not multipath.read_members(host.sysfs, used):
+        raise exception.BrickException(
+            f"{used}, which was used, has no path left, and whether it is this volume's cannot be "
+            "told. Nothing was removed; pass on what the attach returned to tell it."
+        )
+    return ()
 
 
 def _find_by(host: Host, call: Call, paths: Iterable[IscsiPath], known_wwid: str) -> Presence:
@@ -142,7 +178,7 @@ def detach(
     :param errors: with ``force``, what failed; everything was attempted then.
     :raises BrickException: without ``force``, the first failure; what comes after it is in place.
     """
-    removal = scsi_removal.plan(host, presence.disks, path_used)
+    removal = scsi_removal.plan(host, presence.disks, path_used, presence.maps)
     identities = [scsi.read_identity(host.sysfs, disk) for disk in removal.disks]
     scsi_removal.carry_out(
         host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s

@@ -12,6 +12,7 @@ from oslo_concurrency import processutils
 
 from os_brick import exception
 from os_brick.testing import FakeHost
+from os_brick.testing.scsi import Disk
 from os_brick.testing.storage import Volume
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import (
     changes,
@@ -806,3 +807,24 @@ def test_an_error_carries_its_timeline(fake_host: FakeHost) -> None:
     with pytest.raises(FAILURES) as caught:
         connector.disconnect_volume(volume.properties, info)
     assert "sync /dev/sda" in str(getattr(caught.value, "timeline", None))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_map_that_lost_all_its_disks_is_not_nothing(fake_host: FakeHost, known: bool) -> None:
+    connector, volume, info = attached(fake_host, multipath=True)
+    fake_host.pass_time(1)
+    fake_host.multipathd.running = False
+    with fake_host.open(info["path"]):
+        for disk in list(fake_host.multipathd.maps()[0].slaves):
+            assert isinstance(disk, Disk)
+            assert disk.device is not None
+            fake_host.scsi.write_attribute(disk.device, "delete", "1", 60)
+        with pytest.raises(FAILURES):
+            connector.disconnect_volume(
+                volume.properties | {"device_path": info["path"]}, info if known else None
+            )
+    assert len(fake_host.multipathd.maps()) == 1
+    fake_host.multipathd.running = True
+    if known:
+        connector.disconnect_volume(volume.properties, info, force=True, ignore_errors=True)
+        assert fake_host.multipathd.maps() == []
