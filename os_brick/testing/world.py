@@ -80,8 +80,8 @@ class World:
         """Tell those that wait for a change to look again."""
         with self.lock:
             for watcher in list(self._watchers):
-                if watcher in self._watchers and watcher():
-                    self._watchers.remove(watcher)
+                if watcher in self._watchers and watcher() and watcher in self._watchers:
+                    self._watchers.remove(watcher)  # unless a change that it made has done so
         for event in list(self._waiting):
             event.set()
 
