@@ -16,6 +16,7 @@ from os_brick.testing.open_iscsi import Database
 from os_brick.testing.programs import Coreutils
 from os_brick.testing.scsi import ScsiDevice, ScsiLayer
 from os_brick.testing.world import World
+from os_brick.testing.zfcp import Zfcp
 
 _WRITE_LIMIT_S = 120.0
 _INQUIRY_LIMIT_S = 15.0
@@ -31,12 +32,14 @@ class FakeChanges:
         devices: Devices,
         database: Database,
         coreutils: Coreutils,
+        zfcp: Zfcp,
     ) -> None:
         self._world = world
         self._scsi = scsi
         self._devices = devices
         self._database = database
         self._coreutils = coreutils
+        self._zfcp = zfcp
 
     def scan(self, call: Call, host: int, channel: str, target: str, lun: int) -> None:
         with call.step(f"scan host{host} {channel} {target} {lun}"):
@@ -104,13 +107,16 @@ class FakeChanges:
                     raise OSError(errno.EIO, os.strerror(errno.EIO), disk.path)
 
     def rescan_ports(self, call: Call, adapter: str) -> None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), adapter)
+        with call.step(f"port_rescan {adapter}"):
+            self._zfcp.write(f"{adapter}/port_rescan", "1", call.within(_WRITE_LIMIT_S))
 
     def configure_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), adapter)
+        with call.step(f"unit_add {adapter} 0x{wwpn} {lun}"):
+            self._zfcp.write(f"{adapter}/0x{wwpn}/unit_add", lun, call.within(_WRITE_LIMIT_S))
 
     def remove_unit(self, call: Call, adapter: str, wwpn: str, lun: str) -> None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), adapter)
+        with call.step(f"unit_remove {adapter} 0x{wwpn} {lun}"):
+            self._zfcp.write(f"{adapter}/0x{wwpn}/unit_remove", lun, call.within(_WRITE_LIMIT_S))
 
     def is_claimed(self, call: Call, name: str) -> bool:
         with self._world.lock:

@@ -16,6 +16,8 @@ from os_brick.testing.block import BlockDevice, Devices, Opening, Partition
 from os_brick.testing.changes import FakeChanges
 from os_brick.testing.device_mapper import DeviceMapper, Dmsetup, Mapping
 from os_brick.testing.faults import Delays, Faults
+from os_brick.testing.fc_storage import FcArray
+from os_brick.testing.fibre_channel import FibreChannel, Hba
 from os_brick.testing.iscsiadm import Iscsiadm
 from os_brick.testing.leftovers import Inventory
 from os_brick.testing.multipath import Multipathd
@@ -28,6 +30,7 @@ from os_brick.testing.sessions import Session, Sessions
 from os_brick.testing.storage import Chap, IscsiTarget, Unit, parse_portal
 from os_brick.testing.udev import Udev
 from os_brick.testing.world import Change, Loss, World
+from os_brick.testing.zfcp import Zfcp
 
 #: What multipathd sets as a session's replacement timeout when its disk joins a map
 #: (fast_io_fail_tmo).
@@ -35,7 +38,8 @@ _FAST_IO_FAIL_S = 5
 
 
 class FakeHost:
-    """A Linux host with iSCSI and multipath, its network and an array, all in one folder.
+    """A Linux host with iSCSI, Fibre Channel and multipath, its networks and arrays, all in one
+    folder.
 
     :param root: an empty folder.
     """
@@ -47,13 +51,15 @@ class FakeHost:
         self.devices = Devices(world)
         self.scsi = ScsiLayer(world, self.devices)
         self.sessions = Sessions(world, self.scsi)
+        self.fc = FibreChannel(world, self.scsi)
+        self.zfcp = Zfcp(world, self.fc, self.scsi)
         self.mapper = DeviceMapper(world, self.devices)
         self.node_records = Database()
         self.iscsid = Iscsid(world, self.network, self.sessions)
         self.multipathd = Multipathd(world, self.mapper)
         self.udev = Udev(world)
         self.programs = Programs(world)
-        self.coreutils = Coreutils(world, self.devices, self.scsi)
+        self.coreutils = Coreutils(world, self.devices, self.scsi, self.zfcp)
         self._connect_parts()
         self._install_programs()
         self._numbers = itertools.count(1)
@@ -65,6 +71,7 @@ class FakeHost:
             self.node_records,
             self.iscsid,
             self.multipathd,
+            self.zfcp,
         )
         self._before: list[str] | None = None
         self.host = self._make_host(foreign=False)
@@ -108,7 +115,7 @@ class FakeHost:
         world = self._world
         door = ProgramsDoor(self._execute, None)
         changes: real_changes.Changes = FakeChanges(
-            world, self.scsi, self.devices, self.node_records, self.coreutils
+            world, self.scsi, self.devices, self.node_records, self.coreutils, self.zfcp
         )
         if foreign:
             changes = real_changes.ProgramChanges(door, world.sysfs)
@@ -215,6 +222,26 @@ class FakeHost:
         )
         self.network.targets.append(target)
         return target
+
+    def fc_hbas(self, count: int = 1, kind: str = "pci") -> list[Hba]:
+        """Put Fibre Channel ports into the host (``pci``, ``fcoe``, ``arm``, ``vio``)."""
+        return [self.fc.add_hba(kind) for _ in range(count)]
+
+    def fc_array(self, ports: int | Sequence[str] = 1, *, seen: bool = True) -> FcArray:
+        """Make an array with Fibre Channel ports.
+
+        :param ports: their number, or their WWPNs.
+        :param seen: all ports that the host has by now see them; see :meth:`FibreChannel.zone`.
+        """
+        if isinstance(ports, int):
+            first = next(self._numbers)
+            ports = [f"50060e80{first:04x}{port:04x}" for port in range(ports)]
+        array = FcArray(self._world, self._unit, ports)
+        for hba in self.fc.hbas if seen else ():
+            for port in array.ports:
+                driver = self.zfcp if hba.kind == "zfcp" else self.fc
+                driver.zone(hba, port)
+        return array
 
     def _unit(self, *, size: int, wwid: str | None, device_type: int, **more: Any) -> Unit:
         number = next(self._numbers)

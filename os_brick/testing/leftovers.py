@@ -11,10 +11,11 @@ from os_brick.testing.multipath import Multipathd
 from os_brick.testing.open_iscsi import Database, Iscsid
 from os_brick.testing.sessions import Sessions
 from os_brick.testing.world import World
+from os_brick.testing.zfcp import Zfcp
 
 
 class Inventory:
-    """Lists sessions, records, devices, maps, links and what the daemons remember."""
+    """Lists sessions, records, devices, maps, units, links and what the daemons remember."""
 
     def __init__(
         self,
@@ -25,6 +26,7 @@ class Inventory:
         database: Database,
         iscsid: Iscsid,
         multipathd: Multipathd,
+        zfcp: Zfcp,
     ) -> None:
         self._world = world
         self._devices = devices
@@ -33,6 +35,7 @@ class Inventory:
         self._database = database
         self._iscsid = iscsid
         self._multipathd = multipathd
+        self._zfcp = zfcp
 
     def all(self) -> list[str]:
         """Return one line for each thing."""
@@ -50,6 +53,7 @@ class Inventory:
                     for name in self._devices.names()
                     if name[:3] != "dm-"
                 ),
+                *self._zfcp.units(),
                 *(f"path {one.name} in multipathd" for one in self._multipathd.paths),
                 *(f"link {link}" for link in self._links()),
             ]

@@ -17,6 +17,7 @@ from os_brick.testing.block import BlockDevice, Devices
 from os_brick.testing.process import Answer, Process, TimeIsUpError
 from os_brick.testing.scsi import Disk, ScsiLayer
 from os_brick.testing.world import World
+from os_brick.testing.zfcp import Zfcp
 
 Program = Callable[[Process], Answer]
 # What execute functions take (services' own too); the rest would not reach a real one.
@@ -45,6 +46,7 @@ _KEYWORDS = frozenset(
     }
 )
 _DEFAULT_LIMIT_S = 600.0
+_ZFCP = "bus/ccw/drivers/zfcp/"
 #: These act by themselves and take the host's lock only for moments, as they may wait long.
 _UNLOCKED = frozenset({"tee", "sync", "dd", "scsi_id"})
 
@@ -148,10 +150,11 @@ def _accepted(code: int, check: bool | int | Collection[int]) -> bool:
 class Coreutils:
     """Small programs that act on files and block devices."""
 
-    def __init__(self, world: World, devices: Devices, scsi: ScsiLayer) -> None:
+    def __init__(self, world: World, devices: Devices, scsi: ScsiLayer, zfcp: Zfcp) -> None:
         self._world = world
         self._devices = devices
         self._scsi = scsi
+        self._zfcp = zfcp
         #: Files that ``cat`` knows, by path.
         self.files: dict[str, str] = {}
 
@@ -190,6 +193,9 @@ class Coreutils:
                 self._scsi.write_scan(
                     int(parts[2].removeprefix("host")), process.stdin, process.left_s
                 )
+                return Answer(out=process.stdin)
+            if path.startswith(_ZFCP):
+                self._zfcp.write(path.removeprefix(_ZFCP), process.stdin, process.left_s)
                 return Answer(out=process.stdin)
             device = self._scsi_device(parts)
             if device is None:

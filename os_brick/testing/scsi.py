@@ -312,7 +312,7 @@ class ScsiLayer:
         :raises OSError: as the write would.
         """
         self._world.record("scan", f"host{number_of_host}", text)
-        self._take("scan", self._world.delays.scan_s, limit_s)
+        self.take_time("scan", self._world.delays.scan_s, limit_s)
         channel, number, lun = text.split()
         with self._world.lock:
             host = self.hosts.get(number_of_host)
@@ -356,12 +356,12 @@ class ScsiLayer:
         ](device, text, limit_s)
 
     def _write_state(self, device: ScsiDevice, text: str, limit_s: float) -> None:
-        self._take("state", 0, limit_s)
+        self.take_time("state", 0, limit_s)
         with self._world.lock:
             self.set_state(device, text)
 
     def _write_rescan(self, device: ScsiDevice, text: str, limit_s: float) -> None:
-        self._take("rescan", self._world.delays.scan_s, limit_s)
+        self.take_time("rescan", self._world.delays.scan_s, limit_s)
         with self._world.lock:
             self.rescan(device)
         self._world.notify()
@@ -384,7 +384,7 @@ class ScsiLayer:
             self._world.spend(left)
             raise TimeoutError(errno.ETIMEDOUT, f"delete of {device.hctl} goes on")
         try:
-            self._take("delete", self._world.delays.delete_s, left)
+            self.take_time("delete", self._world.delays.delete_s, left)
         except OSError:
             device.going = False
             raise
@@ -404,7 +404,7 @@ class ScsiLayer:
     def _removed(self, device: ScsiDevice) -> None:
         self._world.after(self._world.delays.removal_s, lambda: self.drop(device))
 
-    def _take(self, kind: str, usual_s: float, limit_s: float) -> None:
+    def take_time(self, kind: str, usual_s: float, limit_s: float) -> None:
         """Take the time of a write to sysfs, and fail as ordered."""
         took = self._world.faults.slow_writes.get(kind, usual_s)
         self._world.spend(min(took, limit_s))

@@ -7,12 +7,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from os_brick.initiator.linux.scsi import lun_for_addressing, same_lun
 from os_brick.testing.world import World
 
 GIB = 1024**3
+V = TypeVar("V", bound="MappedUnit")
 #: State of a portal; ``hangs`` answers TCP connections but no log-in.
 UP, SILENT, REFUSES, HANGS, DEAD = "up", "silent", "refuses", "hangs", "dead"
 
@@ -98,45 +99,30 @@ class Chap:
     password: str
 
 
-class IscsiTarget:
-    """A target, or several that show the same LUNs: one name on all portals, or one name a
-    portal."""
+class LunTable(Generic[V]):
+    """A target's view of the array: which unit each of its ports shows under which LUN.
 
-    def __init__(
-        self,
-        world: World,
-        units: Callable[..., Unit],
-        portals: Sequence[Portal],
-        iqns: Sequence[str],
-        chap: Chap | None = None,
-        discovery_chap: Chap | None = None,
-    ) -> None:
-        self.portals = list(portals)
-        self.iqns = list(iqns)
-        self.chap = chap
-        self.discovery_chap = discovery_chap
+    :param units: makes units.
+    :param ports: number of its ports.
+    """
+
+    def __init__(self, world: World, units: Callable[..., Unit], ports: int) -> None:
         self._world = world
         self._units = units
-        self._luns: list[dict[int, Unit]] = [{} for _ in portals]
+        self._luns: list[dict[int, Unit]] = [{} for _ in range(ports)]
 
-    @property
-    def iqn(self) -> str:
-        """Name of the target on its first portal."""
-        return self.iqns[0]
-
-    def serves(self, iqn: str, portal: Portal) -> int | None:
-        """Return the index of the path with this name and portal; None if there is none."""
-        for index, pair in enumerate(zip(self.iqns, self.portals, strict=True)):
-            if pair == (iqn, portal):
-                return index
-        return None
+    def volume(
+        self, unit: Unit, numbers: list[int], addressing: str | None, reported: str | None
+    ) -> V:
+        """Return a unit under LUNs of this target as a volume."""
+        raise NotImplementedError
 
     def luns(self, index: int) -> dict[int, Unit]:
-        """Return the units by kernel LUN number as one path shows them now."""
+        """Return the units by kernel LUN number as one port shows them now."""
         return dict(self._luns[index])
 
     def unit(self, index: int, lun: int) -> Unit | None:
-        """Return the unit at a LUN of one path, whatever addressing method its number has."""
+        """Return the unit at a LUN of one port, whatever addressing method its number has."""
         for number, unit in self._luns[index].items():
             if same_lun(number, lun):
                 return unit
@@ -153,24 +139,24 @@ class IscsiTarget:
         mapped: bool = True,
         device_type: int = 0,
         **unit: Any,
-    ) -> Volume:
+    ) -> V:
         """Make a volume and map it.
 
-        :param number: the LUN, or one for each path.
+        :param number: the LUN, or one for each port.
         :param wwid: its identity in udev's form; made up if None, none if empty.
         :param addressing: what the driver says in ``addressing_mode``.
         :param reported: how the array codes the number in truth, if not as the driver says.
-        :param mapped: False leaves it out of the targets for :meth:`Volume.map_after`.
+        :param mapped: False leaves it out of the targets for :meth:`MappedUnit.map_after`.
         """
-        numbers = list(number) if isinstance(number, Sequence) else [number] * len(self.portals)
+        numbers = list(number) if isinstance(number, Sequence) else [number] * len(self._luns)
         made = self._units(size=size, wwid=wwid, device_type=device_type, **unit)
-        volume = Volume(self._world, self, made, numbers, addressing, reported or addressing)
+        volume = self.volume(made, numbers, addressing, reported or addressing)
         if mapped:
             volume.map()
         return volume
 
     def show(self, luns: Sequence[int], unit: Unit | None) -> None:
-        """Map a unit (or nothing) at a LUN of each path."""
+        """Map a unit (or nothing) at a LUN of each port."""
         with self._world.lock:
             for shown, lun in zip(self._luns, luns, strict=True):
                 if unit is None:
@@ -180,22 +166,22 @@ class IscsiTarget:
         self._world.notify()
 
 
-class Volume:
-    """A unit under a LUN of a target: what a service calls a volume."""
+class MappedUnit:
+    """A unit under LUNs of a target."""
 
     def __init__(
         self,
         world: World,
-        target: IscsiTarget,
+        table: LunTable[Any],
         unit: Unit,
         numbers: list[int],
         addressing: str | None,
         reported: str | None,
     ) -> None:
         self.unit = unit
-        self.target = target
         self.numbers = numbers
         self._world = world
+        self._table = table
         self._addressing = addressing
         self._kernel_luns = [lun_for_addressing(number, reported) for number in numbers]
 
@@ -214,6 +200,93 @@ class Volume:
     def data(self) -> bytes:
         """All that was ever written to it and reached the storage."""
         return self.unit.data
+
+    # -- what the array does with it -------------------------------------------------------
+    def map(self) -> None:
+        """Show it under its LUN."""
+        self._table.show(self._kernel_luns, self.unit)
+
+    def map_after(self, seconds: float) -> None:
+        """Show it under its LUN only in so many virtual seconds."""
+        self.vanish()
+        self._world.after(seconds, self.map)
+
+    def vanish(self) -> None:
+        """Take it out of the targets; the host is not told."""
+        self._table.show(self._kernel_luns, None)
+
+    def remap(self, other: MappedUnit | None = None, **unit: Any) -> Self:
+        """Give its LUN to another volume (made here if None); the host is not told.
+
+        :returns: the other volume under this LUN.
+        """
+        made = (
+            other.unit
+            if other is not None
+            else self._table.lun(self.numbers, mapped=False, **unit).unit
+        )
+        volume: Self = self._table.volume(made, self.numbers, self._addressing, self._addressing)
+        volume.map()
+        return volume
+
+    def grow(self, size: int) -> None:
+        """Enlarge it to ``size`` bytes; the host is not told."""
+        with self._world.lock:
+            self.unit.size = size
+        self._world.notify()
+
+
+class IscsiTarget(LunTable["Volume"]):
+    """A target, or several that show the same LUNs: one name on all portals, or one name a
+    portal."""
+
+    def __init__(
+        self,
+        world: World,
+        units: Callable[..., Unit],
+        portals: Sequence[Portal],
+        iqns: Sequence[str],
+        chap: Chap | None = None,
+        discovery_chap: Chap | None = None,
+    ) -> None:
+        super().__init__(world, units, len(portals))
+        self.portals = list(portals)
+        self.iqns = list(iqns)
+        self.chap = chap
+        self.discovery_chap = discovery_chap
+
+    @property
+    def iqn(self) -> str:
+        """Name of the target on its first portal."""
+        return self.iqns[0]
+
+    def serves(self, iqn: str, portal: Portal) -> int | None:
+        """Return the index of the path with this name and portal; None if there is none."""
+        for index, pair in enumerate(zip(self.iqns, self.portals, strict=True)):
+            if pair == (iqn, portal):
+                return index
+        return None
+
+    def volume(
+        self, unit: Unit, numbers: list[int], addressing: str | None, reported: str | None
+    ) -> Volume:
+        return Volume(self._world, self, unit, numbers, addressing, reported)
+
+
+class Volume(MappedUnit):
+    """A unit under a LUN of an iSCSI target: what a service calls a volume."""
+
+    def __init__(
+        self,
+        world: World,
+        target: IscsiTarget,
+        unit: Unit,
+        numbers: list[int],
+        addressing: str | None,
+        reported: str | None,
+    ) -> None:
+        super().__init__(world, target, unit, numbers, addressing, reported)
+        self.target = target
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -268,42 +341,6 @@ class Volume:
                     f"{prefix}auth_password": chap.password,
                 }
         return data | more
-
-    # -- what the array does with it -------------------------------------------------------
-    def map(self) -> None:
-        """Show it under its LUN."""
-        self.target.show(self._kernel_luns, self.unit)
-
-    def map_after(self, seconds: float) -> None:
-        """Show it under its LUN only in so many virtual seconds."""
-        self.vanish()
-        self._world.after(seconds, self.map)
-
-    def vanish(self) -> None:
-        """Take it out of the targets; the host is not told."""
-        self.target.show(self._kernel_luns, None)
-
-    def remap(self, other: Volume | None = None, **unit: Any) -> Volume:
-        """Give its LUN to another volume (made here if None); the host is not told.
-
-        :returns: the other volume under this LUN.
-        """
-        made = (
-            other.unit
-            if other is not None
-            else self.target.lun(self.numbers, mapped=False, **unit).unit
-        )
-        volume = Volume(
-            self._world, self.target, made, self.numbers, self._addressing, self._addressing
-        )
-        volume.map()
-        return volume
-
-    def grow(self, size: int) -> None:
-        """Enlarge it to ``size`` bytes; the host is not told."""
-        with self._world.lock:
-            self.unit.size = size
-        self._world.notify()
 
 
 def parse_portal(text: str) -> tuple[str, int]:

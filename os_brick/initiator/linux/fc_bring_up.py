@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 
 # What was scanned last gets so long to appear.
 _LAST_LOOK_S = 2.0
+# A scan that the kernel has not finished by then will hardly give anything.
+_WATCH_S = 600.0
 
 
 @dataclass
@@ -36,6 +38,8 @@ class PathState:
 
     path: FcPath
     scanned: bool = False
+    blocked: bool = False
+    """A scan has not come back from the kernel, which goes on with it."""
     ended: bool = False
     found: Found | None = None
     error: Exception | None = None
@@ -167,14 +171,30 @@ class BringUp:
             error = exc
         state.found, state.error, state.ended = found, error, True
         self.news.set()
+        if found is None and state.blocked:
+            self._watch(state)
         self._when_ended(state)
+
+    def _watch(self, state: PathState) -> None:
+        """Wait for what the kernel may still show: nobody else would know whence it came."""
+        call = self._call.later(f"scan of {state.path}", _WATCH_S)
+        disk = call.wait_until(
+            lambda: fc_paths.find_disk(self._host.sysfs, state.path), what="disk of the LUN"
+        )
+        if disk is not None:
+            state.found = Found(disk, was_there=False)
 
     def _find(self, state: PathState) -> Found | None:
         path, sysfs = state.path, self._host.sysfs
 
         def scan() -> None:
+            if state.blocked:
+                return
             try:
                 self._scanner.scan(self._call, path)
+            except (TimeoutError, exception.ExecutionTimeout):
+                state.blocked = True
+                raise
             finally:
                 state.scanned = True
 
