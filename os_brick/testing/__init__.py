@@ -10,6 +10,26 @@
         volume.vanish()                                   # the array unmapped it first
         connector.disconnect_volume(volume.properties, info, force=True, ignore_errors=True)
         assert fake_host.leftovers() == []
+
+The fixture ``fake_host`` is in :mod:`os_brick.testing.pytest_plugin`; without pytest it is
+``with FakeHost(an_empty_folder) as host``. No kernel, root or program is needed, and time is
+virtual (:mod:`os_brick.testing.clock`). What there is to hold, by noun:
+
+* ``fake_host``: ``iscsi_target``, ``connector``, ``host`` (the doors for the library), ``execute``
+  (an execute function for a service that supplies its own); ``open``, ``write``, ``mount``,
+  ``put_on_top``, ``add_partition`` (who uses a device); ``at``, ``after``, ``pass_time``, ``now``;
+  ``delays`` and ``faults``; ``started``, ``changes``, ``journal``, ``lost``, ``leftovers``.
+* a target: ``lun(number, size=…, wwid=…, addressing=…)`` gives a volume; ``portals``, ``iqns``.
+* a volume: ``properties``, ``connection(plural=…, text_lun=…, …)``, ``data``, ``wwid``;
+  ``vanish``, ``map_after``, ``remap``, ``grow``.
+* a portal: ``silent``, ``refuse``, ``hang``, ``kill``, ``restore``, ``login_s``.
+* the parts of the host: ``multipathd``, ``iscsid``, ``node_records``, ``sessions``, ``udev``,
+  ``network``, ``devices``, ``mapper``, each with the settings that an operator has.
+* ``faults``: ``hang``, ``fail``, ``slow``, ``mumble`` (programs by their words), ``unreadable``
+  (sysfs), ``slow_writes``, ``failing_writes``.
+
+A mistake against the host (an unknown program, a device node removed as a link) fails the test at
+its end even if the library swallowed the error; :meth:`FakeHost.check` raises it.
 """
 
 from os_brick.testing.fake_host import FakeHost
