@@ -31,7 +31,7 @@ from os_brick.initiator.linux import (
     wwn,
 )
 from os_brick.initiator.linux.call import Call, public_call
-from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.doors import HasHost
 from os_brick.initiator.linux.multipath import Map
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.scsi_removal import Removal
@@ -49,7 +49,7 @@ _WRITE_LIMIT_S = 120.0
 _RECONFIGURE_LIMIT_S = 120.0
 
 
-class LinuxSCSI(executor.Executor):
+class LinuxSCSI(HasHost):
     """SCSI devices and multipath maps of this host.
 
     :param root_helper: see :class:`os_brick.executor.Executor`.
@@ -62,40 +62,6 @@ class LinuxSCSI(executor.Executor):
 
     #: Kinds of identity as the kernel writes them in ``device/wwid``, and udev's digit for each.
     WWN_TYPES: ClassVar[dict[str, str]] = dict(wwn.KINDS)
-
-    def __init__(
-        self,
-        root_helper: str | None,
-        execute: executor.ExecuteFunction | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        given = kwargs.pop("host", None)
-        self._given_host: Host | None = given if isinstance(given, Host) else None
-        super().__init__(root_helper, execute, *args, **kwargs)
-
-    def set_execute(self, execute: executor.ExecuteFunction | None) -> None:
-        """Run all further programs, and make all changes of the host, by this function."""
-        super().set_execute(execute)
-        self._host: Host | None = None
-
-    def set_root_helper(self, helper: str | None) -> None:
-        """Hand this root helper on with all further commands."""
-        super().set_root_helper(helper)
-        self._host = None
-
-    @property
-    def host(self) -> Host:
-        """The doors to the host."""
-        if self._host is None:
-            own = self.has_own_execute
-            if self._given_host is None:
-                self._host = Host.of_execute(self._execute, self._root_helper, foreign=own)
-            elif own:
-                self._host = self._given_host.with_execute(self._execute, self._root_helper)
-            else:
-                self._host = self._given_host
-        return self._host
 
     def _call(self, operation: str) -> Call:
         return Call(operation, self.host.clock, cfg.CONF.os_brick.call_timeout)

@@ -6,16 +6,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from os_brick import exception, executor, initiator, opts, utils
+from os_brick import exception, executor, initiator, masking, opts, utils
 from os_brick.initiator import host_driver, initiator_connector
+from os_brick.initiator.linux import scsi_resize
 from os_brick.initiator.linux.call import Call, public_call
-from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.doors import HasHost
+from os_brick.initiator.linux.multipath import Map
+from os_brick.initiator.linux.scsi import Disk
 
 LOG = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,7 +76,15 @@ def known_wwid(device_info: Any) -> str:
     return wwid if isinstance(wwid, str) else ""
 
 
-class BaseLinuxConnector(initiator_connector.InitiatorConnector):
+class Volume(Protocol):
+    """What a connector locks: a value made of connection properties."""
+
+    @property
+    def lock_names(self) -> list[str]:
+        """Names of the locks that calls for the same volume have in common."""
+
+
+class BaseLinuxConnector(initiator_connector.InitiatorConnector, HasHost):
     """What the connectors of Linux hosts have in common.
 
     :param host: the doors to the host, for tests (:class:`~os_brick.initiator.linux.host.Host`).
@@ -89,8 +100,6 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        given = kwargs.pop("host", None)
-        self._given_host: Host | None = given if isinstance(given, Host) else None
         self.use_multipath: bool = bool(kwargs.pop("use_multipath", False))
         super().__init__(
             root_helper,
@@ -100,29 +109,6 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector):
             *args,
             **kwargs,
         )
-
-    def set_execute(self, execute: executor.ExecuteFunction | None) -> None:
-        """Run all further programs, and make all changes of the host, by this function."""
-        super().set_execute(execute)
-        self._host: Host | None = None
-
-    def set_root_helper(self, helper: str | None) -> None:
-        """Hand this root helper on with all further commands."""
-        super().set_root_helper(helper)
-        self._host = None
-
-    @property
-    def host(self) -> Host:
-        """The doors to the host."""
-        if self._host is None:
-            own = self.has_own_execute
-            if self._given_host is None:
-                self._host = Host.of_execute(self._execute, self._root_helper, foreign=own)
-            elif own:
-                self._host = self._given_host.with_execute(self._execute, self._root_helper)
-            else:
-                self._host = self._given_host
-        return self._host
 
     def _link_root(self, target: str, link_name: str) -> None:
         """Make or replace a symbolic link as root (for :mod:`os_brick.utils`)."""
@@ -139,6 +125,52 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector):
         """Give a public call its deadline and tell its timeline at the end."""
         with public_call(operation, self.host.clock, cfg.CONF.os_brick.call_timeout) as call:
             yield call
+
+    @contextlib.contextmanager
+    def _detaching(
+        self, volume: Volume, force: bool, ignore_errors: bool
+    ) -> Iterator[tuple[Call, exception.ExceptionChainer]]:
+        """Hold the volume's lock and settle what the errors of a detach come to.
+
+        With ``force`` those that leave the block, and those that it put into the chainer, are
+        raised at the end, or not at all with ``ignore_errors``; without it the first one is raised
+        at once.
+        """
+        errors = exception.ExceptionChainer()
+        with self._public_call(f"Detach of {volume}") as call:
+            try:
+                with errors.context(force), self.host.locks.held(call, volume.lock_names):
+                    yield call, errors
+            except Exception:
+                self._warn_of_leftovers(volume)
+                raise
+            if errors:
+                self._warn_of_leftovers(volume)
+                if not ignore_errors:
+                    raise errors
+
+    @staticmethod
+    def _warn_of_leftovers(volume: Volume) -> None:
+        LOG.warning("There were errors removing %s, leftovers may remain in the system", volume)
+
+    def _extend(
+        self,
+        call: Call,
+        connection_properties: dict[str, Any],
+        disks: Sequence[Disk],
+        maps: Sequence[Map],
+    ) -> int:
+        """Have all paths and the map of a SCSI volume take its new size, and return it in bytes.
+
+        :raises VolumePathsNotFound: it has no paths.
+        """
+        if not disks:
+            LOG.warning(
+                "Couldn't find any volume paths on the host to extend volume for %s",
+                masking.masked(connection_properties),
+            )
+            raise exception.VolumePathsNotFound()
+        return scsi_resize.extend(self.host, call, disks, maps[0] if maps else None)
 
     @staticmethod
     def get_connector_properties(

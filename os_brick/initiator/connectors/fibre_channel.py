@@ -9,7 +9,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from os_brick import exception, executor, initiator, masking, utils
+from os_brick import exception, executor, initiator, utils
 from os_brick.initiator.connectors import base
 from os_brick.initiator.linux import (
     fc,
@@ -19,7 +19,6 @@ from os_brick.initiator.linux import (
     fc_scan,
     multipath,
     scsi_attach,
-    scsi_resize,
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc import Hba
@@ -174,34 +173,20 @@ class FibreChannelConnector(base.BaseLinuxConnector):
         :raises OSError: the host could not be looked at.
         """
         volume = self._parse(connection_properties)
-        errors = exception.ExceptionChainer()
         path_used = utils.get_dev_path(connection_properties, device_info)
-        with self._public_call(f"Detach of {volume}") as call:
-            try:
-                with errors.context(force), self.host.locks.held(call, volume.lock_names):
-                    presence = fc_detach.find(
-                        self.host, call, volume, base.known_wwid(device_info), path_used
-                    )
-                    fc_detach.detach(
-                        self.host,
-                        call,
-                        presence,
-                        path_used=path_used,
-                        force=force,
-                        errors=errors,
-                        flush_limit_s=cfg.CONF.os_brick.flush_timeout,
-                    )
-            except Exception:
-                self._warn_of_leftovers(volume)
-                raise
-            if errors:
-                self._warn_of_leftovers(volume)
-                if not ignore_errors:
-                    raise errors
-
-    @staticmethod
-    def _warn_of_leftovers(volume: FcVolume) -> None:
-        LOG.warning("There were errors removing %s, leftovers may remain in the system", volume)
+        with self._detaching(volume, force, ignore_errors) as (call, errors):
+            presence = fc_detach.find(
+                self.host, call, volume, base.known_wwid(device_info), path_used
+            )
+            fc_detach.detach(
+                self.host,
+                call,
+                presence,
+                path_used=path_used,
+                force=force,
+                errors=errors,
+                flush_limit_s=cfg.CONF.os_brick.flush_timeout,
+            )
 
     # -- size, paths --------------------------------------------------------------------------
     @utils.trace
@@ -217,14 +202,7 @@ class FibreChannelConnector(base.BaseLinuxConnector):
             self.host.locks.held(call, volume.lock_names),
         ):
             presence = fc_detach.find(self.host, call, volume)
-            if not presence.disks:
-                LOG.warning(
-                    "Couldn't find any volume paths on the host to extend volume for %s",
-                    masking.masked(connection_properties),
-                )
-                raise exception.VolumePathsNotFound()
-            one = presence.maps[0] if presence.maps else None
-            return scsi_resize.extend(self.host, call, presence.disks, one)
+            return self._extend(call, connection_properties, presence.disks, presence.maps)
 
     def get_search_path(self) -> str:
         """Return the directory of udev's links by path."""

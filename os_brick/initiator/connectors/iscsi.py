@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from os_brick import exception, executor, initiator, masking, utils
+from os_brick import executor, initiator, utils
 from os_brick.initiator.connectors import base, base_iscsi
 from os_brick.initiator.linux import (
     iscsi,
@@ -24,7 +24,6 @@ from os_brick.initiator.linux import (
     multipath,
     scsi,
     scsi_attach,
-    scsi_resize,
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.iscsi import IscsiPath
@@ -211,52 +210,26 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         :raises OSError: the host could not be looked at.
         """
         volume = IscsiVolume.parse(connection_properties)
-        errors = exception.ExceptionChainer()
         path_used = utils.get_dev_path(connection_properties, device_info)
-        with self._public_call(f"Detach of {volume}") as call:
-            try:
-                with errors.context(force), self.host.locks.held(call, volume.lock_names):
-                    self._detach(call, volume, device_info, path_used, force, errors)
-            except Exception:
-                self._warn_of_leftovers(volume)
-                raise
-            if errors:
-                self._warn_of_leftovers(volume)
-                if not ignore_errors:
-                    raise errors
-
-    def _detach(
-        self,
-        call: Call,
-        volume: IscsiVolume,
-        device_info: Any,
-        path_used: str | None,
-        force: bool,
-        errors: exception.ExceptionChainer,
-    ) -> None:
-        paths = iscsi_sessions.resolve(self.host, call, volume.paths)
-        volume = dataclasses.replace(volume, paths=paths)
-        presence = iscsi_detach.find(
-            self.host,
-            call,
-            volume,
-            self._discovery_iface,
-            base.known_wwid(device_info),
-            path_used,
-        )
-        iscsi_detach.detach(
-            self.host,
-            call,
-            presence,
-            path_used=path_used,
-            force=force,
-            errors=errors,
-            flush_limit_s=cfg.CONF.os_brick.flush_timeout,
-        )
-
-    @staticmethod
-    def _warn_of_leftovers(volume: IscsiVolume) -> None:
-        LOG.warning("There were errors removing %s, leftovers may remain in the system", volume)
+        with self._detaching(volume, force, ignore_errors) as (call, errors):
+            paths = iscsi_sessions.resolve(self.host, call, volume.paths)
+            presence = iscsi_detach.find(
+                self.host,
+                call,
+                dataclasses.replace(volume, paths=paths),
+                self._discovery_iface,
+                base.known_wwid(device_info),
+                path_used,
+            )
+            iscsi_detach.detach(
+                self.host,
+                call,
+                presence,
+                path_used=path_used,
+                force=force,
+                errors=errors,
+                flush_limit_s=cfg.CONF.os_brick.flush_timeout,
+            )
 
     # -- size, paths --------------------------------------------------------------------------
     @utils.trace
@@ -274,14 +247,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
             paths = iscsi_sessions.resolve(self.host, call, volume.paths)
             volume = dataclasses.replace(volume, paths=paths)
             presence = iscsi_detach.find(self.host, call, volume, self._discovery_iface)
-            if not presence.disks:
-                LOG.warning(
-                    "Couldn't find any volume paths on the host to extend volume for %s",
-                    masking.masked(connection_properties),
-                )
-                raise exception.VolumePathsNotFound()
-            maps = multipath.find_maps(self.host.sysfs, presence.disks)
-            return scsi_resize.extend(self.host, call, presence.disks, maps[0] if maps else None)
+            return self._extend(call, connection_properties, presence.disks, presence.maps)
 
     def get_search_path(self) -> str:
         """Return the directory of udev's links by path."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from oslo_log import log as logging
 
@@ -174,14 +175,17 @@ def detach(
     :param errors: with ``force``, what failed; everything was attempted then.
     :raises BrickException: without ``force``, the first failure; what comes after it is in place.
     """
-    removal = scsi_removal.plan(host, presence.disks, path_used, presence.maps)
-    identities = [scsi.read_identity(host.sysfs, disk) for disk in removal.disks]
-    scsi_removal.carry_out(
-        host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s
+    scsi_removal.detach(
+        host,
+        call,
+        scsi_removal.plan(host, presence.disks, path_used, presence.maps),
+        partial(_leave_units, host, call, presence.units),
+        force=force,
+        errors=errors,
+        flush_limit_s=flush_limit_s,
     )
-    for unit in presence.units:
+
+
+def _leave_units(host: Host, call: Call, units: Iterable[Unit]) -> None:
+    for unit in units:
         zfcp.remove_unit(host, call, unit)
-    with errors.context(force, "Removing dangling links failed"):
-        scsi_removal.unlink_dangling(host, call, identities)
-    with errors.context(force, "multipathd has not let go of all paths"):
-        scsi_removal.forget(host, call, removal)

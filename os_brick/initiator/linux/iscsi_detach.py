@@ -178,16 +178,15 @@ def detach(
     :param errors: with ``force``, what failed; everything was attempted then.
     :raises BrickException: without ``force``, the first failure; what comes after it is in place.
     """
-    removal = scsi_removal.plan(host, presence.disks, path_used, presence.maps)
-    identities = [scsi.read_identity(host.sysfs, disk) for disk in removal.disks]
-    scsi_removal.carry_out(
-        host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s
+    scsi_removal.detach(
+        host,
+        call,
+        scsi_removal.plan(host, presence.disks, path_used, presence.maps),
+        partial(_leave_targets, host, call, presence.targets, force, errors),
+        force=force,
+        errors=errors,
+        flush_limit_s=flush_limit_s,
     )
-    with errors.context(force, "Removing dangling links failed"):
-        scsi_removal.unlink_dangling(host, call, identities)
-    _leave_targets(host, call, presence.targets, force, errors)
-    with errors.context(force, "multipathd has not let go of all paths"):
-        scsi_removal.forget(host, call, removal)
 
 
 def _leave_targets(

@@ -110,6 +110,32 @@ def _is_one_of(identity: Identity, known: list[Identity]) -> bool:
     return any(identity.same_as(other) for other in known)
 
 
+def detach(
+    host: Host,
+    call: Call,
+    removal: Removal,
+    leave: Callable[[], None],
+    *,
+    force: bool,
+    errors: exception.ExceptionChainer,
+    flush_limit_s: float,
+) -> None:
+    """Take a volume away from the host, with all that belongs to it.
+
+    :param leave: ends what its paths came by, once they are gone.
+    :param errors: with ``force``, what failed; everything was attempted then.
+    :raises BrickException: without ``force``, the first failure; what comes after it is in place.
+    """
+    identities = [scsi.read_identity(host.sysfs, disk) for disk in removal.disks]
+    carry_out(host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s)
+    with errors.context(force, "Removing dangling links failed"):
+        unlink_dangling(host, call, identities)
+    with errors.context(force, "What the paths came by is left"):
+        leave()
+    with errors.context(force, "multipathd has not let go of all paths"):
+        forget(host, call, removal)
+
+
 def carry_out(
     host: Host,
     call: Call,
