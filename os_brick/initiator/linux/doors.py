@@ -36,6 +36,12 @@ class HasHost(executor.Executor):
         super().set_root_helper(helper)
         self._host = None
 
+    def _execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a program on the host."""
+        if self._given_host is not None and not self.has_own_execute:
+            return self._given_host.programs.execute(*args, **kwargs)
+        return super()._execute(*args, **kwargs)
+
     @property
     def host(self) -> Host:
         """The doors to the host."""

@@ -76,16 +76,46 @@ def find(
         found = _find_by(host, call, volume.paths, known_wwid)
         if not volume.given:
             if not found.disks:
-                remembered = iscsi_discovery.read_discovered(
-                    host, call, volume.main.target.portal, iface
-                )
-                if remembered:
-                    paths = iscsi_discovery.choose_paths(volume, [*remembered, volume.main.target])
-                    found = _find_by(host, call, paths, known_wwid)
+                found = _find_elsewhere(host, call, volume, iface, known_wwid) or found
             found = _with_other_paths(host, found)
         maps = _find_maps(host, found, known_wwid, path_used)
         step.outcome = ", ".join(map(str, (*found.disks, *maps))) or "nothing"
         return dataclasses.replace(found, maps=maps)
+
+
+def _find_elsewhere(
+    host: Host, call: Call, volume: IscsiVolume, iface: str, known_wwid: str
+) -> Presence | None:
+    """Look for a volume whose only named target shows nothing (its others were discovered).
+
+    By its identity on all sessions of this host, else by the same target name and LUN through other
+    portals, else by what an earlier version's discovery left in open-iscsi's records.
+    """
+    disks: dict[Disk, None] = {}
+    targets: dict[Target, None] = dict.fromkeys([volume.main.target])
+    for session in iscsi.read_sessions(host.sysfs):
+        if known_wwid:
+            found = [
+                disk
+                for hctl in iscsi.read_devices(host.sysfs, session)
+                if (disk := scsi.read_disk(host.sysfs, hctl)) is not None
+                and scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid)
+            ]
+        elif session.iqn.lower() == volume.main.target.iqn.lower():
+            same_lun = _find_disk(host, call, session, volume.main.lun)
+            found = [same_lun] if same_lun is not None else []
+        else:
+            continue
+        disks.update(dict.fromkeys(found))
+        if found:
+            targets[_target_of(session)] = None
+    if disks:
+        return Presence(tuple(disks), tuple(targets))
+    remembered = iscsi_discovery.read_discovered(host, call, volume.main.target.portal, iface)
+    if not remembered:
+        return None
+    paths = iscsi_discovery.choose_paths(volume, [*remembered, volume.main.target])
+    return _find_by(host, call, paths, known_wwid)
 
 
 def _find_maps(

@@ -142,6 +142,14 @@ class _Record:
             raise self._failure("its node record could not be read", result)
         return parse_settings(result.out)
 
+    def is_known_to_be_absent(self) -> bool:
+        """Tell whether there is no record for sure; asks no program."""
+        portal = self._target.portal
+        settings = self._host.changes.node_settings(
+            self._call, self._target.iqn, portal.host, portal.port
+        )
+        return settings is not None and not settings
+
     def prepare(self, before: dict[str, str], chap: Credentials | None, iface: str) -> None:
         """Make the record if there is none and give it the values for this log-in."""
         if not before:
@@ -255,6 +263,8 @@ def log_out(host: Host, call: Call, target: Target) -> None:
                 raise exception.BrickException(
                     f"Logout of {target} failed, session {left[0].sid} remains: {explain(result)}"
                 )
+        elif record.is_known_to_be_absent():
+            return
         # The records of a target share a folder, which goes with the last: two at a time get in
         # each other's way (exit code 6).
         with host.locks.held(call, [f"iscsi records {target.iqn.lower()}"]):

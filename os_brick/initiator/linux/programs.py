@@ -65,7 +65,8 @@ class Programs:
     """Runs programs as root through the execute function of the connector's owner."""
 
     def __init__(self, execute: Execute, root_helper: str | None) -> None:
-        self._execute = execute
+        #: The execute function itself.
+        self.execute = execute
         self._root_helper = root_helper
 
     def run(
@@ -90,7 +91,7 @@ class Programs:
         # Only what oslo's own processutils.execute knows too: services supply it in place of ours.
         keywords: dict[str, Any] = {} if stdin is None else {"process_input": stdin}
         try:
-            answer = self._execute(
+            answer = self.execute(
                 *words,
                 run_as_root=True,
                 root_helper=self._root_helper,

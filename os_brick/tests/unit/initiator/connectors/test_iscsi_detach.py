@@ -209,18 +209,7 @@ def test_no_tool_is_asked_and_no_device_touched_to_find_the_volume(fake_host: Fa
     assert changes(fake_host, "inquire") == []
 
 
-@pytest.mark.parametrize(
-    "portals",
-    [
-        1,
-        pytest.param(
-            2,
-            marks=pytest.mark.xfail(
-                strict=True, reason="a record is deleted where there is none: one program a portal"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("portals", [1, 2])
 def test_few_programs_for_a_detach(fake_host: FakeHost, portals: int) -> None:
     connector, volume, info = attached(fake_host, multipath=False, portals=portals)
     fake_host.forget()

@@ -95,9 +95,6 @@ def test_detach_after_discovery_needs_no_array(fake_host: FakeHost) -> None:
     assert fake_host.leftovers() == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="nothing remembers the other targets: the detach succeeds and leaves all"
-)
 def test_detach_finds_disks_of_other_portals_when_the_named_one_has_none(
     fake_host: FakeHost,
 ) -> None:

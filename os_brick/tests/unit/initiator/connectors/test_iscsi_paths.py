@@ -160,18 +160,7 @@ def test_extend_of_an_encrypted_volume(fake_host: FakeHost, multipath: bool) -> 
 
 # -- check_valid_device --------------------------------------------------------------------
 @BOTH
-@pytest.mark.parametrize(
-    "foreign",
-    [
-        True,
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the device is read on this machine, not on the given host"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("foreign", [True, False])
 def test_a_device_is_valid_while_it_can_be_read(
     fake_host: FakeHost, multipath: bool, foreign: bool
 ) -> None:
