@@ -78,11 +78,13 @@ def plan(
     used = nodes.kernel_name(host, path_used)
     flush = [one.name for one in maps]
     named = used in {*(disk.name for disk in found), *(one.name for one in maps)}
+    bypassed = {disk for one in maps for disk in _bypassing(host, one)}
     for disk in found:
         if not disk.name:
             continue
         if disk in members:
-            needed = disk.name == used  # I/O went through the map; a dead path would only fail
+            # I/O went through the map; a dead path would only fail.
+            needed = disk.name == used or (not named and disk in bypassed)
         else:
             unknown_use = not maps and not named
             needed = disk.name == used or unknown_use or block.was_written(host.sysfs, disk.name)
@@ -90,6 +92,22 @@ def plan(
             flush.append(disk.name)
     numbers = (host.sysfs.text("block", disk.name, "dev") for disk in found if disk.name)
     return Removal(tuple(found), tuple(maps), tuple(flush), tuple(filter(None, numbers)))
+
+
+def _bypassing(host: Host, one: Map) -> list[Disk]:
+    """Return the paths of a map that were written to past the map.
+
+    So it is where a single disk was attached and multipathd made a map over it later. Known from
+    the count of writes: each that goes through the map is one of a path too. A path that is down
+    counts only if all are: a write that failed there was repeated on another.
+    """
+    members = multipath.read_members(host.sysfs, one)
+    counts = {disk: block.read_writes(host.sysfs, disk.name) or 0 for disk in members}
+    if sum(counts.values()) <= (block.read_writes(host.sysfs, one.name) or 0):
+        return []
+    written = [disk for disk in members if counts[disk]]
+    running = [disk for disk in written if scsi.state(host.sysfs, disk) == "running"]
+    return running or written
 
 
 def only(host: Host, disks: Iterable[Disk]) -> Removal:
@@ -278,6 +296,10 @@ def _remove_map(host: Host, call: Call, one: Map, limit_s: float) -> None:
         if result.code is None or attempt == _MAP_TRIES:
             break
         call.pause(2.0 ** (attempt - 1))
+        # Whoever opened it since it was looked at (udev, on a slow network) gets his seconds too.
+        call.wait_until(
+            lambda: gone() or not _openers(host, call, one), what="end of use", limit_s=_SHORT_USE_S
+        )
     users = "; ".join(block.read_users(host, one.name)) or result.summary
     if result.code == 1:
         raise exception.DeviceInUse(device=str(one), users=users) from result.error
