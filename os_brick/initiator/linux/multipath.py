@@ -22,7 +22,7 @@ _PREFIX = "mpath-"
 # multipathd answers its clients within uxsock_timeout, 4 s by default; a busy daemon is given more.
 _CLIENT_LIMIT_S = 15.0
 # `multipath -C` runs the path checkers, whose own time limit is the SCSI one.
-_CHECK_LIMIT_S = 60.0
+_CHECK_LIMIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, order=True)

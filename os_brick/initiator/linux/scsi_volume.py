@@ -267,7 +267,8 @@ def check_ready_for_io(host: Host, call: Call, one: Map, attempts: int, interval
         result = multipath.has_usable_path(host, call, one)
         if result.code == 0:
             return
-        if attempt < attempts:
-            call.pause(interval_s * 2**attempt)
+        if result.code is None or attempt == attempts:
+            break  # one that hangs would hang again
+        call.pause(interval_s * 2**attempt)
     LOG.error("Map %s is not usable: %s", one, result.summary)
     result.check()
