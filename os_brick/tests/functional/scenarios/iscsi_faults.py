@@ -190,6 +190,7 @@ def iscsi_dirty_single_path_down(lab: Lab) -> None:
     writer, _ = _dirty(lab, target, info)
     with lab.timed("detach"), fails_with(*DETACH_ERRORS):
         host.detach(given, info)
+    assert lab.seconds("detach") < 100, "not within the call's limit"
     assert host_state.disks(volume.wwid), "a disk with unwritten data was removed"
     assert host_state.sessions(target.iqn), "its session was logged out"
     with lab.timed("force"):
