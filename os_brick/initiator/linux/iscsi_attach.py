@@ -228,8 +228,23 @@ class Attempt:
         with self._mutex:
             state.found, state.error = found, error
             late = self._over
-        if late:
+        if isinstance(error, open_iscsi.LoginUnfinished):
+            self._end_unfinished(state)
+        elif late:
             self._settle_late(state)
+
+    def _end_unfinished(self, state: _PathState) -> None:
+        """End the session that iscsid makes after its log-in was given up, should it make one."""
+        target = state.path.target
+        call = self._call.later(f"unfinished log-in to {target}", _LATE_LIMIT_S)
+        session = call.wait_until(
+            lambda: iscsi_sessions.logged_in(self._host, target),
+            what=f"session to {target}",
+            limit_s=open_iscsi.LOGIN_S,
+        )
+        if session is not None:
+            state.made_session = True
+            self._leave(call, state)
 
     def _bring_up(self, state: _PathState, patience_s: float) -> Found:
         target = state.path.target

@@ -69,22 +69,22 @@ def explain(result: Result) -> str:
     return f"{result.summary}; {hint}" if hint else result.summary
 
 
+class LoginUnfinished(exception.FailedISCSITargetPortalLogin):
+    """iscsiadm had to be stopped; iscsid cannot be, and may still make the session."""
+
+
 def log_in(host: Host, call: Call, target: Target, chap: Credentials | None, iface: str) -> Session:
     """Make the one session to a target through its portal; return the one that is there if there
     is.
 
-    The caller holds the target's login lock, and a shared lock of its session, and runs this in a
-    thread of its own: it may take longer than the call.
+    The caller holds the target's login lock, and a shared lock of its session.
 
     :param iface: name of open-iscsi's interface that a new record is bound to.
     :raises FailedISCSITargetPortalLogin: says which portal, how it ended and what to try next. A
         record made here is removed again, one that was there is as it was.
+    :raises LoginUnfinished: the same, and the session may still come within ``LOGIN_S`` seconds.
     """
     with call.step(f"log in to {target}"):
-        # What iscsid has begun cannot be ended: it is seen to its end, past the caller's deadline
-        # if need be, so that its session can be ended. Hence this runs in a thread that nobody
-        # waits for longer than that.
-        call = call.later(f"log in to {target}", _LOGIN_LIMIT_S + _RECORD_LIMIT_S)
         record = _Record(host, call, target)
         before = record.read()
         try:
@@ -92,15 +92,21 @@ def log_in(host: Host, call: Call, target: Target, chap: Credentials | None, ifa
             result = record.run("--login", limit_s=_LOGIN_LIMIT_S)
             # Judged by sysfs: 15 is "session exists", 255 an old version's word for many things.
             settled = _wait_for_session(host, call, target, result)
-        except exception.FailedISCSITargetPortalLogin:
-            record.restore(before)
+        except Exception:
+            _restore(host, call, target, before)
             raise
-        if settled is None:
-            record.restore(before)
-            raise exception.FailedISCSITargetPortalLogin(
-                f"Unable to login to iSCSI Target Portal: {target}: {explain(result)}"
-            )
-        return settled
+        if settled is not None:
+            return settled
+        _restore(host, call, target, before)
+        text = f"Unable to login to iSCSI Target Portal: {target}: {explain(result)}"
+        if result.code is None:
+            raise LoginUnfinished(text)
+        raise exception.FailedISCSITargetPortalLogin(text)
+
+
+def _restore(host: Host, call: Call, target: Target, before: dict[str, str]) -> None:
+    """Leave the record as it was, also when the call's time is over."""
+    _Record(host, call.later(f"record of {target}", _RECORD_LIMIT_S), target).restore(before)
 
 
 def _wait_for_session(host: Host, call: Call, target: Target, result: Result) -> Session | None:
