@@ -24,8 +24,15 @@ def read_size(sysfs: Tree, name: str) -> int | None:
 
 def was_written(sysfs: Tree, name: str) -> bool:
     """Tell whether a write to a disk was ever completed or failed; True if that cannot be said."""
+    return read_writes(sysfs, name) != 0
+
+
+def read_writes(sysfs: Tree, name: str) -> int | None:
+    """Return how many writes to a device were completed or failed; None if that cannot be said."""
     fields = sysfs.text("block", name, "stat").split()
-    return len(fields) <= _WRITES_FIELD or fields[_WRITES_FIELD] != "0"
+    if len(fields) <= _WRITES_FIELD or not fields[_WRITES_FIELD].isdecimal():
+        return None
+    return int(fields[_WRITES_FIELD])
 
 
 def partitions(sysfs: Tree, name: str) -> list[str]:

@@ -95,19 +95,19 @@ def plan(
 
 
 def _bypassing(host: Host, one: Map) -> list[Disk]:
-    """Return the paths of a map that were written to past the map.
+    """Return the paths of a map that may have been written to past the map.
 
-    So it is where a single disk was attached and multipathd made a map over it later. Known from
-    the count of writes: each that goes through the map is one of a path too. A path that is down
-    counts only if all are: a write that failed there was repeated on another.
+    So it is where a single disk was attached and multipathd made a map over it later: then the
+    disk's dirty pages stay when its user closes it, as the map holds it open. Known from the counts
+    of writes: what goes through a map is counted there and at one path. A path that is down is left
+    out unless all are: a write that failed there was repeated on another.
     """
     members = multipath.read_members(host.sysfs, one)
-    counts = {disk: block.read_writes(host.sysfs, disk.name) or 0 for disk in members}
-    if sum(counts.values()) <= (block.read_writes(host.sysfs, one.name) or 0):
+    of_paths = sum(block.read_writes(host.sysfs, disk.name) or 0 for disk in members)
+    of_map = block.read_writes(host.sysfs, one.name) or 0
+    if of_map and of_paths <= of_map:
         return []
-    written = [disk for disk in members if counts[disk]]
-    running = [disk for disk in written if scsi.state(host.sysfs, disk) == "running"]
-    return running or written
+    return [disk for disk in members if scsi.state(host.sysfs, disk) == "running"] or members
 
 
 def only(host: Host, disks: Iterable[Disk]) -> Removal:
