@@ -220,15 +220,21 @@ def read_block(name: str, hctl: str, instance: int, limit_s: float) -> None:
 
 
 @privileged.default.entrypoint
-def is_claimed(name: str) -> bool:
+def is_claimed(name: str, limit_s: float) -> bool:
     """Tell whether somebody holds a disk for himself alone (a file system, a mapping, swap, RAID).
 
     Found by asking for the same: ``O_EXCL`` without ``O_CREAT`` on a block device, which the kernel
     grants to one holder at a time (open(2)). Opened for reading, so that udev does not take notice.
 
+    :raises TimeoutError: it could not be opened within ``limit_s`` seconds: somebody's close, which
+        writes out to a path that is down, has it locked.
     :raises OSError: the device could not be opened for another reason.
     """
     guarded.checked(_DEVICE, name, "device")
+    return bool(guarded.within(limit_s, lambda: _is_claimed(name), f"opening {name}"))
+
+
+def _is_claimed(name: str) -> bool:
     try:
         fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:

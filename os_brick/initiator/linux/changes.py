@@ -28,6 +28,7 @@ FAILURES = (OSError, processutils.ProcessExecutionError)
 _ZFCP = "bus/ccw/drivers/zfcp"
 _WRITE_LIMIT_S = 120.0
 _INQUIRY_LIMIT_S = 15.0
+_OPEN_LIMIT_S = 5.0
 
 
 class Changes(Protocol):
@@ -62,7 +63,10 @@ class Changes(Protocol):
         """Take such a LUN away, and its disk with it."""
 
     def is_claimed(self, call: Call, name: str) -> bool:
-        """Tell whether somebody holds a block device exclusively."""
+        """Tell whether somebody holds a block device exclusively.
+
+        ``TimeoutError``: somebody keeps it from being opened at all.
+        """
 
     def open_count(self, call: Call, label: str) -> int | None:
         """Return how often a mapping is open; None if that cannot be said."""
@@ -167,7 +171,7 @@ class PrivilegedChanges:
             privileged_zfcp.change_unit(adapter, f"0x{wwpn}", "unit_remove", lun, limit_s)
 
     def is_claimed(self, call: Call, name: str) -> bool:
-        return bool(privileged_scsi.is_claimed(name))
+        return bool(privileged_scsi.is_claimed(name, call.within(_OPEN_LIMIT_S)))
 
     def open_count(self, call: Call, label: str) -> int | None:
         count: int | None = device_mapper.open_count(label)

@@ -231,8 +231,11 @@ def _openers(host: Host, call: Call, one: Map) -> list[str]:
 
 def _claims(host: Host, call: Call, name: str) -> list[str]:
     """Return that somebody has a device for himself alone."""
-    if host.dev.exists(name) and host.changes.is_claimed(call, name):
-        return [f"{name} is held exclusively by another program"]
+    try:
+        if host.dev.exists(name) and host.changes.is_claimed(call, name):
+            return [f"{name} is held exclusively by another program"]
+    except TimeoutError:
+        return [f"{name} cannot be opened: another program's write-out to it does not end"]
     return []
 
 
