@@ -30,10 +30,13 @@ _LOGOUT_LIMIT_S = 120.0
 _SETTLE_S = 15.0
 _RECORD_TRIES = 3
 _DELETE_TRIES = 5
+_LOGOUT_TRIES = 4
 
 SESSION_EXISTS = 15
 NOT_FOUND = 21
 _DATABASE = 6
+# Busy, try again, session not connected.
+_NOT_YET = frozenset({28, 29, 32})
 _NOTHING_THERE = frozenset({0, NOT_FOUND, 255})
 
 _NEXT_STEP = {
@@ -248,7 +251,7 @@ def log_out(host: Host, call: Call, target: Target) -> None:
         record = _Record(host, call, target)
         sessions = iscsi.find_sessions(host.sysfs, target)
         if sessions:
-            result = record.run("--logout", limit_s=_LOGOUT_LIMIT_S)
+            result = _log_out_by_record(call, record)
             for session in _remaining(host, call, sessions, result):
                 # No record of it, or one under another spelling: by its number, which is always
                 # right.
@@ -279,6 +282,17 @@ def log_out(host: Host, call: Call, target: Target) -> None:
             raise exception.BrickException(
                 f"The node record of {target} could not be removed: {explain(result)}"
             )
+
+
+def _log_out_by_record(call: Call, record: _Record) -> Result:
+    """Log out; more than once while iscsid is busy with the session, or has just been started and
+    not yet taken it over."""
+    for attempt in range(1, _LOGOUT_TRIES + 1):
+        result = record.run("--logout", limit_s=_LOGOUT_LIMIT_S)
+        if result.code not in _NOT_YET or attempt == _LOGOUT_TRIES:
+            break
+        call.pause(2.0 ** (attempt - 1))
+    return result
 
 
 def _remaining(host: Host, call: Call, sessions: list[Session], result: Result) -> list[Session]:
