@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from oslo_config import cfg
@@ -24,7 +23,6 @@ from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc import Hba
 from os_brick.initiator.linux.fc_volume import FcTarget, FcVolume
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.scsi_attach import Attached
 
 LOG = logging.getLogger(__name__)
 
@@ -138,19 +136,12 @@ class FibreChannelConnector(base.BaseLinuxConnector):
             call,
             volume,
             self._scanner(self.host),
-            partial(self._link_to, call, volume),
+            self._link_names,
             attempts=self.device_scan_attempts,
             readiness=scsi_attach.Readiness(
                 options.wait_mpath_device_attempts, options.wait_mpath_device_interval
             ),
         )
-
-    def _link_to(self, call: Call, volume: FcVolume, attached: Attached) -> str | None:
-        if attached.map is not None:
-            return fc_links.wait_for_map_link(self.host, call, attached.map)
-        hbas = fc.read_hbas(self.host.sysfs, strict=False)
-        names = fc_links.names(self._link_names, hbas, volume.targets)
-        return fc_links.wait_for_disk_link(self.host, call, attached.kept.name, names)
 
     # -- detach -------------------------------------------------------------------------------
     @utils.trace

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from oslo_log import log as logging
@@ -20,6 +20,7 @@ from oslo_log import log as logging
 from os_brick import exception
 from os_brick.initiator.linux import (
     changes,
+    fc_links,
     fc_paths,
     multipath,
     read_only,
@@ -30,6 +31,7 @@ from os_brick.initiator.linux import (
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc_bring_up import BringUp, PathState
+from os_brick.initiator.linux.fc_links import LinkNames
 from os_brick.initiator.linux.fc_scan import Scanner
 from os_brick.initiator.linux.fc_volume import FcVolume
 from os_brick.initiator.linux.host import Host
@@ -49,7 +51,7 @@ _READ_AGAIN_S = 2.0
 class Attempt:
     """One attach of one volume. The caller holds the volume's lock, and closes it thereafter.
 
-    :param link_to: waits for udev's link to what was attached; None if it makes none.
+    :param link_names: names that udev may give to a path on this platform.
     :param attempts: ``device_scan_attempts``.
     """
 
@@ -59,7 +61,7 @@ class Attempt:
         call: Call,
         volume: FcVolume,
         scanner: Scanner,
-        link_to: Callable[[Attached], str | None],
+        link_names: LinkNames,
         *,
         attempts: int,
         readiness: Readiness,
@@ -68,7 +70,7 @@ class Attempt:
         self._call = call
         self._volume = volume
         self._scanner = scanner
-        self._link_to = link_to
+        self._link_names = link_names
         self._attempts = attempts
         self._readiness = readiness
         self._paths = BringUp(
@@ -177,7 +179,12 @@ class Attempt:
     def _with_link(self, attached: Attached) -> Attached:
         """Return the same with udev's link for its path: the kernel name may be another device's
         after a reboot (bug 1897787)."""
-        link = self._link_to(attached)
+        if isinstance(attached.kept, Map):
+            link = fc_links.wait_for_map_link(self._host, self._call, attached.kept)
+        else:
+            link = fc_links.wait_for_disk_link(
+                self._host, self._call, self._link_names, attached.kept, self._paths.found()
+            )
         if link is None:
             LOG.warning("udev has made no link to %s, its kernel name is used", attached.path)
             return attached

@@ -122,6 +122,11 @@ class BringUp:
         """Return the disks that have appeared, in the order of the paths."""
         return [state.found.disk for state in self._states.values() if state.found is not None]
 
+    def found(self) -> dict[Disk, FcPath]:
+        """Return the disks that have appeared, each with its path."""
+        states = self._states.values()
+        return {state.found.disk: state.path for state in states if state.found is not None}
+
     def is_busy(self) -> bool:
         """Tell whether a path is under way."""
         return not all(state.ended for state in self._states.values())

@@ -7,14 +7,16 @@ decision about a volume rests on one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from os_brick.initiator.linux import multipath_lookup, nodes, scsi, zfcp
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc import Hba
+from os_brick.initiator.linux.fc_paths import FcPath
 from os_brick.initiator.linux.fc_volume import FcTarget
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.multipath import Map
+from os_brick.initiator.linux.scsi import Disk
 
 BY_PATH = "/dev/disk/by-path"
 # udev runs its rules on a new device within moments; a busy one may need seconds.
@@ -54,11 +56,17 @@ def ccw_names(hba: Hba, target: FcTarget) -> list[str]:
 
 
 def names(by: LinkNames, hbas: Iterable[Hba], targets: Iterable[FcTarget]) -> list[str]:
-    """Return the names of links that a volume's paths may have, each once; most are never made."""
-    targets = tuple(targets)
-    return list(
-        dict.fromkeys(name for hba in hbas for target in targets for name in by(hba, target))
-    )
+    """Return the names of links that a volume's paths may have, each once; most are never made.
+
+    The kernel may number the LUN by another addressing method than the driver says.
+    """
+    coded = [FcTarget(one.wwpn, lun) for one in targets for lun in scsi.lun_variants(one.lun)]
+    return list(dict.fromkeys(name for hba in hbas for target in coded for name in by(hba, target)))
+
+
+def names_of(by: LinkNames, path: FcPath, disk: Disk) -> list[str]:
+    """Return the names of links that udev may give to a disk at the end of a path."""
+    return by(path.hba, FcTarget(path.port.port_name, disk.hctl.lun))
 
 
 def existing(host: Host, wanted: Iterable[str]) -> list[str]:
@@ -67,16 +75,22 @@ def existing(host: Host, wanted: Iterable[str]) -> list[str]:
 
 
 # -- links of a device -----------------------------------------------------------------------
-def wait_for_disk_link(host: Host, call: Call, disk: str, wanted: Iterable[str]) -> str | None:
-    """Return the first link of these names that leads to a disk, waiting for udev some seconds.
+def wait_for_disk_link(
+    host: Host, call: Call, by: LinkNames, disk: Disk, disks: Mapping[Disk, FcPath]
+) -> str | None:
+    """Return udev's link to a disk, waiting for udev some seconds; None if it makes none.
 
-    :param disk: its kernel name.
-    :returns: None if none does.
+    Two disks of a volume may have the same name for a link (on POWER it does not tell the adapter):
+    udev gives it to one of them, and either is right.
+
+    :param disks: the volume's disks, this one included, each with its path.
     """
+    wanted = names_of(by, disks[disk], disk)
+    peers = {one.name for one, path in disks.items() if set(wanted) & set(names_of(by, path, one))}
     links = [f"{BY_PATH}/{name}" for name in wanted]
 
     def look() -> str | None:
-        return next((one for one in links if nodes.kernel_name(host, one) == disk), None)
+        return next((one for one in links if nodes.kernel_name(host, one) in peers), None)
 
     return call.wait_until(look, what=f"link to {disk}", limit_s=_LINK_WAIT_S)
 

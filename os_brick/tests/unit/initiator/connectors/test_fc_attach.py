@@ -153,6 +153,18 @@ def test_addressing_of_luns(
     assert fake_host.leftovers() == []
 
 
+def test_an_array_that_codes_the_lun_in_another_way(fake_host: FakeHost) -> None:
+    volume = prepared(fake_host, hbas=1, ports=1).lun(1, reported="SAM3-flat")
+    fake_host.scsi.scan(fake_host.fc.hbas[0].host.targets[0], None)  # as the kernel would by itself
+    fake_host.pass_time(1)
+    connector = fake_host.connector("FIBRE_CHANNEL")
+    info = connector.connect_volume(volume.properties)
+    assert info["path"].endswith("-lun-0x4001000000000000")
+    assert connector.get_volume_paths(volume.properties) == [info["path"]]
+    connector.disconnect_volume(volume.properties, info)
+    assert fake_host.disks() == []
+
+
 def test_encrypted_volumes_get_a_link_of_our_own(fake_host: FakeHost) -> None:
     volume = prepared(fake_host).lun(1)
     properties = volume.connection(encrypted=True)
@@ -569,16 +581,18 @@ def test_one_connector_serves_twenty_threads(fake_host: FakeHost) -> None:
     volumes = [array.lun(number) for number in range(1, 21)]
     connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=True)
     infos = side_by_side(
-        *[lambda volume=volume: connector.connect_volume(volume.properties) for volume in volumes]
+        fake_host,
+        *[lambda volume=volume: connector.connect_volume(volume.properties) for volume in volumes],
     )
     assert [info["path"] for info in infos] == [map_link(volume) for volume in volumes]
     for volume, info in zip(volumes, infos, strict=True):
         fake_host.write(info["path"], volume.wwid.encode())
     answers = side_by_side(
+        fake_host,
         *[
             lambda volume=volume, info=info: connector.disconnect_volume(volume.properties, info)
             for volume, info in zip(volumes, infos, strict=True)
-        ]
+        ],
     )
     assert answers == [None] * 20
     assert [volume.data for volume in volumes] == [volume.wwid.encode() for volume in volumes]
@@ -588,7 +602,7 @@ def test_one_connector_serves_twenty_threads(fake_host: FakeHost) -> None:
 def test_the_same_volume_at_once(fake_host: FakeHost) -> None:
     volume = prepared(fake_host).lun(1)
     connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=True)
-    infos = side_by_side(*[lambda: connector.connect_volume(volume.properties)] * 4)
+    infos = side_by_side(fake_host, *[lambda: connector.connect_volume(volume.properties)] * 4)
     assert [info["path"] for info in infos] == [map_link(volume)] * 4
     assert len(scans(fake_host)) == 4
 
@@ -599,6 +613,7 @@ def test_a_detached_lun_does_not_come_back_by_another_ones_attach(fake_host: Fak
     connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=True)
     info = connector.connect_volume(first.properties)
     side_by_side(
+        fake_host,
         lambda: connector.disconnect_volume(first.properties, info),
         lambda: connector.connect_volume(second.properties),
     )

@@ -198,9 +198,12 @@ def test_links_of_ibm_z(lun: int, names: list[str]) -> None:
 def test_each_name_of_a_link_is_looked_for_once() -> None:
     both = [hba("vio/30000003"), hba("vio/30000004")]
     targets = [FcTarget(A, 1), FcTarget(B, 1)]
+    flat = "0x4001000000000000"  # the same LUN, as an array may code it
     assert fc_links.names(fc_links.vio_names, both, targets) == [
         f"fc-0x{A}-lun-1",
+        f"fc-0x{A}-lun-{flat}",
         f"fc-0x{B}-lun-1",
+        f"fc-0x{B}-lun-{flat}",
     ]
 
 
