@@ -22,7 +22,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 LOG = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class VirtualClock:
         self._now = 0.0
         self._lock = threading.Lock()
         self._waiters: set[_Waiter] = set()
+        self._idle: set[int] = set()
         self._happenings: list[_Happening] = []
         self._numbers = itertools.count()
         self._moving = False
@@ -136,6 +137,22 @@ class VirtualClock:
                 return False
             self.wait(left, changed)
 
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Say that this thread only waits for others (joins them) in the block.
+
+        Nothing breaks without, but who waits is known at once then instead of by watching.
+        """
+        here = threading.get_ident()
+        with self._lock:
+            self._idle.add(here)
+        try:
+            self._move_on_if_all_wait()
+            yield
+        finally:
+            with self._lock:
+                self._idle.discard(here)
+
     def pass_time(self, seconds: float) -> None:
         """Let time pass, for a test that only wants to see what happens."""
         self.wait(seconds)
@@ -172,7 +189,7 @@ class VirtualClock:
 
     def _all_wait(self) -> bool:
         """Tell whether every thread of the process waits here (needs the lock)."""
-        waiting = {waiter.thread for waiter in self._waiters}
+        waiting = {waiter.thread for waiter in self._waiters} | self._idle
         return all(one.ident in waiting or isinstance(one, _Pump) for one in threading.enumerate())
 
     def _move_on_if_all_wait(self) -> None:

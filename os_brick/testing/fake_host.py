@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -183,6 +184,11 @@ class FakeHost:
     def pass_time(self, seconds: float) -> None:
         """Wait in virtual time."""
         self._world.spend(seconds)
+
+    def idle(self) -> contextlib.AbstractContextManager[None]:
+        """Say that this thread only waits for others in the block; virtual time goes faster
+        then."""
+        return self._world.clock.idle()
 
     # -- the array -------------------------------------------------------------------------
     def iscsi_target(

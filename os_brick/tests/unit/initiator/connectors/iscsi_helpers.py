@@ -35,7 +35,7 @@ def disk_at(host: FakeHost, address: str) -> Disk:
     raise AssertionError(f"no disk through {address}")
 
 
-def side_by_side(*tasks: Callable[[], Any]) -> list[Any]:
+def side_by_side(host: FakeHost, *tasks: Callable[[], Any]) -> list[Any]:
     """Run tasks in threads; return their results or exceptions in their order."""
     results: list[Any] = [None] * len(tasks)
 
@@ -51,7 +51,8 @@ def side_by_side(*tasks: Callable[[], Any]) -> list[Any]:
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(60)
+    with host.idle():
+        for thread in threads:
+            thread.join(60)
     assert not any(thread.is_alive() for thread in threads), "a call has not returned"
     return results

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from oslo_concurrency import processutils
 from os_brick import exception
 from os_brick.testing import FakeHost
 from os_brick.testing.storage import Volume
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import side_by_side
 
 FAILURES = (exception.BrickException, processutils.ProcessExecutionError, OSError)
 # call_timeout, and the moments that a program needs to be stopped.
@@ -145,7 +147,7 @@ def finish(host: FakeHost, connector: Any, volume: Volume, info: Any) -> None:
 
 @given(story=STORIES)
 @settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_attach_and_detach_under_any_trouble(story: Story) -> None:
     with tempfile.TemporaryDirectory() as root, FakeHost(root) as host:
@@ -153,12 +155,17 @@ def test_attach_and_detach_under_any_trouble(story: Story) -> None:
         host.check()
 
 
-def tell(host: FakeHost, story: Story) -> None:
+def set_up(host: FakeHost, story: Story) -> None:
+    """Give the host the settings of a story."""
     host.multipathd.find_multipaths = story.find_multipaths
     host.multipathd.no_path_retry = story.no_path_retry
     host.delays.disk_s = story.slow_disk_s
     host.delays.udev_s = story.slow_udev_s
     host.delays.removal_s = story.slow_removal_s
+
+
+def tell(host: FakeHost, story: Story) -> None:
+    set_up(host, story)
     volume = host.iscsi_target(portals=story.portals).lun(1)
     connector = host.connector(use_multipath=story.multipath, foreign=story.foreign)
     order(host, volume, story.before)
@@ -194,6 +201,78 @@ def tell(host: FakeHost, story: Story) -> None:
     assert host.leftovers() == []
     if not story.force:
         assert (volume.data, host.lost) == (b"data", [])
+
+
+# -- several volumes -------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Life:
+    """What one volume goes through: pauses in seconds before each attach and each detach."""
+
+    pauses: tuple[tuple[float, float], ...]
+    force: bool
+
+
+PAUSE = st.one_of(st.just(0.0), st.floats(0.0, 0.1), st.floats(0.0, 3.0))
+LIVES = st.lists(
+    st.builds(
+        Life,
+        pauses=st.lists(st.tuples(PAUSE, PAUSE), min_size=1, max_size=2).map(tuple),
+        force=st.booleans(),
+    ),
+    min_size=2,
+    max_size=4,
+)
+
+
+@given(story=STORIES, lives=LIVES, calm=st.booleans())
+@settings(
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+def test_volumes_of_one_target_side_by_side(story: Story, lives: list[Life], calm: bool) -> None:
+    with tempfile.TemporaryDirectory() as root, FakeHost(root) as host:
+        tell_of_several(host, story, lives, calm)
+        host.check()
+
+
+def tell_of_several(host: FakeHost, story: Story, lives: list[Life], calm: bool) -> None:
+    set_up(host, story)
+    target = host.iscsi_target(portals=story.portals)
+    volumes = [target.lun(number) for number in range(len(lives))]
+    connector = host.connector(use_multipath=story.multipath, foreign=story.foreign)
+    if not calm:
+        order(host, volumes[0], story.before)
+    written = [0] * len(lives)
+    infos: list[Any] = [None] * len(lives)
+
+    def live(number: int) -> None:
+        volume, life = volumes[number], lives[number]
+        for before_s, after_s in life.pauses:
+            host.pass_time(before_s)
+            try:
+                info = connector.connect_volume(volume.properties)
+            except FAILURES:
+                assert not calm
+                return
+            infos[number] = info
+            assert info["scsi_wwn"] == volume.wwid
+            host.write(info["path"], b"x")
+            written[number] += 1
+            host.pass_time(after_s)
+            if not detach(host, connector, volume, info, force=life.force):
+                assert not calm
+                return
+            assert volume.data == b"x" * written[number]
+
+    ends = side_by_side(host, *[partial(live, number) for number in range(len(lives))])
+    assert ends == [None] * len(lives)
+    heal(host, volumes[0])
+    if not calm:
+        for volume, info in zip(volumes, infos, strict=True):
+            finish(host, connector, volume, info)
+    assert host.leftovers() == []
+    for number, volume in enumerate(volumes):
+        if not lives[number].force:
+            assert volume.data == b"x" * written[number]
 
 
 @pytest.mark.parametrize("multipath", [False, True])

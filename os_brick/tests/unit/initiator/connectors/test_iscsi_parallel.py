@@ -23,16 +23,18 @@ def test_two_attaches_of_one_target_make_one_session_a_portal(
     volumes = [target.lun(1), target.lun(2)]
     owners = [fake_host.connector(use_multipath=multipath) for _ in range(connectors)] * 2
     infos = side_by_side(
-        *[partial(owners[n].connect_volume, volume.properties) for n, volume in enumerate(volumes)]
+        fake_host,
+        *[partial(owners[n].connect_volume, volume.properties) for n, volume in enumerate(volumes)],
     )
     assert [info["scsi_wwn"] for info in infos] == [volume.wwid for volume in volumes]
     sessions = [(one.iqn, one.portal.address) for one in fake_host.sessions.all()]
     assert len(sessions) == len(set(sessions)) == (2 if multipath else 1)
     side_by_side(
+        fake_host,
         *[
             partial(owners[n].disconnect_volume, volume.properties, infos[n])
             for n, volume in enumerate(volumes)
-        ]
+        ],
     )
     assert fake_host.leftovers() == []
 
@@ -40,18 +42,21 @@ def test_two_attaches_of_one_target_make_one_session_a_portal(
 @BOTH
 def test_many_attaches_and_detaches_of_one_portal(fake_host: FakeHost, multipath: bool) -> None:
     target = fake_host.iscsi_target(portals=2)
-    volumes = [target.lun(number) for number in range(16)]
+    volumes = [target.lun(number) for number in range(12)]
     connector = fake_host.connector(use_multipath=multipath)
-    infos = side_by_side(*[partial(connector.connect_volume, one.properties) for one in volumes])
+    infos = side_by_side(
+        fake_host, *[partial(connector.connect_volume, one.properties) for one in volumes]
+    )
     assert [info["scsi_wwn"] for info in infos] == [volume.wwid for volume in volumes]
     assert len(fake_host.sessions.all()) == (2 if multipath else 1)
     for number, info in enumerate(infos):
         fake_host.write(info["path"], b"%d" % number)
     ends = side_by_side(
+        fake_host,
         *[
             partial(connector.disconnect_volume, volume.properties, info)
             for volume, info in zip(volumes, infos, strict=True)
-        ]
+        ],
     )
     assert ends == [None] * len(volumes)
     assert [volume.data for volume in volumes] == [b"%d" % n for n in range(len(volumes))]
@@ -71,6 +76,7 @@ def test_a_session_that_is_being_attached_through_is_not_logged_out(fake_host: F
         connector.disconnect_volume(first.properties, info)
 
     attached, detached = side_by_side(
+        fake_host,
         lambda: connector.connect_volume(second.properties),
         detach_soon,
     )
@@ -99,7 +105,7 @@ def test_attach_and_detach_in_turns_on_one_session(
             fake_host.write(info["path"], b"x")
             connector.disconnect_volume(volumes[number].properties, info)
 
-    assert side_by_side(*[partial(in_and_out, n) for n in range(6)]) == [None] * 6
+    assert side_by_side(fake_host, *[partial(in_and_out, n) for n in range(6)]) == [None] * 6
     assert [volume.data for volume in volumes] == [b"xxx"] * 6
     assert fake_host.lost == []
     assert fake_host.leftovers() == []
@@ -109,9 +115,11 @@ def test_attach_and_detach_in_turns_on_one_session(
 def test_the_same_volume_twice_at_once(fake_host: FakeHost, multipath: bool) -> None:
     volume = fake_host.iscsi_target(portals=2).lun(1)
     connector = fake_host.connector(use_multipath=multipath)
-    infos = side_by_side(*[lambda: connector.connect_volume(volume.properties)] * 4)
+    infos = side_by_side(fake_host, *[lambda: connector.connect_volume(volume.properties)] * 4)
     assert infos == [infos[0]] * 4
-    ends = side_by_side(*[lambda: connector.disconnect_volume(volume.properties, infos[0])] * 4)
+    ends = side_by_side(
+        fake_host, *[lambda: connector.disconnect_volume(volume.properties, infos[0])] * 4
+    )
     assert ends == [None] * 4
     assert fake_host.leftovers() == []
 
@@ -121,6 +129,7 @@ def test_attach_and_detach_of_one_volume_exclude_each_other(fake_host: FakeHost)
     connector = fake_host.connector(use_multipath=True)
     info = connector.connect_volume(volume.properties)
     again, gone = side_by_side(
+        fake_host,
         lambda: connector.connect_volume(volume.properties),
         lambda: connector.disconnect_volume(volume.properties, info),
     )
@@ -147,7 +156,7 @@ def test_a_bad_volume_keeps_no_other_one_waiting(fake_host: FakeHost, multipath:
         took.append(fake_host.now - began)
 
     failed, _none = side_by_side(
-        lambda: connector.connect_volume(bad.properties), attach_and_detach
+        fake_host, lambda: connector.connect_volume(bad.properties), attach_and_detach
     )
     assert isinstance(failed, Exception)
     assert took[0] < 5
@@ -170,18 +179,20 @@ def test_a_write_out_that_hangs_keeps_no_other_volume_waiting(fake_host: FakeHos
         connector.disconnect_volume(good.properties, info)
         took.append(fake_host.now - began)
 
-    failed, _none = side_by_side(lambda: connector.disconnect_volume(bad.properties, stuck), detach)
+    failed, _none = side_by_side(
+        fake_host, lambda: connector.disconnect_volume(bad.properties, stuck), detach
+    )
     assert isinstance(failed, Exception)
     assert took[0] < 5
 
 
 @BOTH
-def test_fifty_attaches_at_once_start_few_programs(fake_host: FakeHost, multipath: bool) -> None:
+def test_thirty_attaches_at_once_start_few_programs(fake_host: FakeHost, multipath: bool) -> None:
     target = fake_host.iscsi_target(portals=2)
-    volumes = [target.lun(number) for number in range(50)]
+    volumes = [target.lun(number) for number in range(30)]
     connector = fake_host.connector(use_multipath=multipath)
     infos: list[Any] = side_by_side(
-        *[partial(connector.connect_volume, volume.properties) for volume in volumes]
+        fake_host, *[partial(connector.connect_volume, volume.properties) for volume in volumes]
     )
     assert [info["scsi_wwn"] for info in infos] == [volume.wwid for volume in volumes]
     assert len(commands(fake_host, "--login")) == (2 if multipath else 1)
