@@ -25,6 +25,8 @@ T = TypeVar("T")
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.25
 _GROWTH = 1.6
+_PAUSE_PER_LOOK = 10.0
+_LONGEST_CONSIDERATE_PAUSE_S = 0.5
 # Shorter steps marked quiet (a lock that was free) would only make the timeline harder to read.
 _QUIET_S = 0.01
 
@@ -141,11 +143,16 @@ class Call:
         while True:
             if event is not None:
                 event.clear()
+            asked = self.clock.now()
             answer = probe()
-            left = end - self.clock.now()
+            now = self.clock.now()
+            left = end - now
             if answer or left <= 0:
                 return answer
-            self.clock.wait(min(pause, left), event)
+            # Many calls that wait side by side on a slow or busy machine must not keep each other
+            # (and what they wait for) from running: a costly look is repeated less often.
+            considerate = min((now - asked) * _PAUSE_PER_LOOK, _LONGEST_CONSIDERATE_PAUSE_S)
+            self.clock.wait(min(max(pause, considerate), left), event)
             pause = min(pause * _GROWTH, _LONGEST_PAUSE_S)
 
     def pause(self, seconds: float) -> None:
