@@ -7,10 +7,15 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .guest.lab import Lab
+    from .targets.lio import Volume
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demo of one protocol (``iscsi``); return the exit code."""
+    """Run the demo of one protocol (``iscsi``, ``fc``); return the exit code."""
     protocol = (arguments or ["iscsi"])[0].lower()
     if protocol not in DEMOS:
         print(f"no demo of {protocol}: there are {', '.join(sorted(DEMOS))}", file=sys.stderr)
@@ -31,25 +36,55 @@ def main(arguments: Sequence[str]) -> int:
 
 def iscsi() -> None:
     """A volume over two portals, a map, 4 MiB of data."""
+    world = _begin(iscsid=True)
+    from .guest import lab
+
+    with _step("make a volume of 64 MiB and a target with two portals") as said:
+        target, volume = world.target(portals=2)
+        said.append(f"{target.iqn} at {', '.join(target.portals)}")
+    given = lab.properties(target, several=True)
+    _way(world, "ISCSI", volume, given)
+
+
+def fc() -> None:
+    """A volume over two ports of the host and two target ports, a map, 4 MiB of data."""
+    world = _begin(iscsid=False)
+    from .guest import fc as guest_fc
+    from .targets import tcm_fc
+
+    with _step("bring four Fibre Channel ports up, without a switch") as said:
+        tcm_fc.up()
+        said.append(", ".join(f"{port.host} {port.wwpn}" for port in tcm_fc.INITIATORS))
+    with _step("make a volume of 64 MiB and show it as LUN 1 of two target ports") as said:
+        volume = guest_fc.volume(world)
+        said.append(", ".join(port.wwpn for port in tcm_fc.TARGETS))
+    _way(world, "FIBRE_CHANNEL", volume, guest_fc.properties())
+
+
+def _begin(*, iscsid: bool) -> Lab:
+    """Load what the demo needs and bring the machine to a clean state."""
     with _step("load the library, as a service does once"):
-        from .guest import daemons, data, host_state, lab, reset, service
+        from .guest import daemons, host_state, lab, reset, service
 
         host_state.enter_group()
         lab.LOGS.mkdir(exist_ok=True)
         service.log_to(lab.LOGS / "demo.log")
         service.set_up()
         service.as_root()
-    with _step("load the kernel's modules, start iscsid and multipathd"):
+    with _step(f"load the kernel's modules, start {'iscsid and ' if iscsid else ''}multipathd"):
         lab.warm_up()
         reset.everything()
-        daemons.Iscsid().start()
+        if iscsid:
+            daemons.Iscsid().start()
         daemons.Multipathd().start(daemons.MultipathConfig())
-    with _step("make a volume of 64 MiB and a target with two portals") as said:
-        world = lab.Lab("demo")
-        target, volume = world.target(portals=2)
-        said.append(f"{target.iqn} at {', '.join(target.portals)}")
-    host = world.service(multipath=True)
-    given = lab.properties(target, several=True)
+    return lab.Lab("demo")
+
+
+def _way(world: Lab, protocol: str, volume: Volume, given: dict[str, Any]) -> None:
+    """Attach a volume, use it, detach it, look."""
+    from .guest import data, host_state, lab, reset
+
+    host = world.service(protocol, multipath=True)
     with _step("attach: connect_volume") as said:
         info = host.attach(given)
         said.append(f"{info['path']} over {', '.join(host_state.disks(volume.wwid))}")
@@ -70,7 +105,7 @@ def iscsi() -> None:
     reset.everything()
 
 
-DEMOS = {"iscsi": iscsi}
+DEMOS = {"iscsi": iscsi, "fc": fc}
 
 
 @contextlib.contextmanager

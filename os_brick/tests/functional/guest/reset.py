@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import threading
 
-from ..targets import lio
+from ..targets import lio, tcm_fc
 from . import faults, host_state, kernel
 
 #: Longest time for one stubborn thing to go away.
@@ -19,11 +19,13 @@ _PATIENCE_S = 30.0
 
 
 def everything() -> None:
-    """End faults, maps, disks, sessions, records and targets, in this order."""
+    """End faults, maps, disks, sessions, records, targets and LUNs, in this order."""
     faults_of_all_kinds()
     _maps()
     _disks()
     _sessions()
+    tcm_fc.unmap_all()
+    tcm_fc.restore()
     for place in ("/etc/iscsi/nodes", "/etc/iscsi/send_targets"):
         shutil.rmtree(place, ignore_errors=True)
     for link in pathlib.Path("/dev/disk").glob("by-*/*"):
