@@ -169,6 +169,7 @@ def carry_out(
         raised with all that comes after it in place.
     :returns: whether all its data is known to be on the storage; it always is without force.
     :raises DeviceInUse: somebody uses the volume (without force); nothing was changed.
+    :raises WrongVolume: its paths lead to another volume by now (without force).
     :raises ProcessExecutionError: its data is not known to be on the storage (without force).
     """
     if not removal.disks and not removal.maps:
@@ -176,7 +177,16 @@ def carry_out(
     LOG.debug("Removing %s", removal)
     if not force:
         _refuse_if_used(host, call, removal)
-    flushed = _flush(host, call, removal, force, errors, flush_limit_s)
+    wrong = _find_wrong_volume(host, call, removal)
+    if wrong is not None and not force:
+        raise wrong
+    if wrong is not None:
+        # Whatever is still in memory must not reach the other volume.
+        errors.add_exception(type(wrong), wrong, None)
+        _fail_requests(host, call, removal.disks)
+        flushed = False
+    else:
+        flushed = _flush(host, call, removal, force, errors, flush_limit_s)
     for one in removal.maps:
         with errors.context(force, "Removing map %s failed", one):
             _remove_map(host, call, one, flush_limit_s)
@@ -237,6 +247,33 @@ def _claims(host: Host, call: Call, name: str) -> list[str]:
     except TimeoutError:
         return [f"{name} cannot be opened: another program's write-out to it does not end"]
     return []
+
+
+def _find_wrong_volume(host: Host, call: Call, removal: Removal) -> exception.WrongVolume | None:
+    """Return what is wrong if data would be written to another volume than it was written for.
+
+    An array that was faster than the detach may have given the LUN to another volume. A path that
+    does not answer is no danger: nothing reaches anybody by it.
+    """
+    if not removal.flush:
+        return None
+    kept = {
+        disk: scsi.read_identity(host.sysfs, disk)
+        for disk in removal.disks
+        if disk.name and scsi.state(host.sysfs, disk) == "running"
+    }
+    asked = call.each(
+        {str(disk): partial(host.changes.inquire, call, disk) for disk in kept}, what="inquiries"
+    )
+    for disk, identity in kept.items():
+        says = asked[str(disk)].value
+        if says is not None and identity.same_as(says) is False:
+            return exception.WrongVolume(
+                device=str(disk),
+                reason=f"It was {identity} and leads to {says} now: the array gave its LUN to "
+                "another volume. Its data was not written; detach with force to remove it.",
+            )
+    return None
 
 
 # -- flush -----------------------------------------------------------------------------------
