@@ -52,10 +52,19 @@ class Iscsid:
         kernel.run("iscsid")
         kernel.wait_for(self._answers, "iscsid answers", 60)
         outlive_the_scenario("iscsid")
+        kernel.wait_for(self._knows_all_sessions, "iscsid has taken the sessions over", 60)
 
     def stop(self) -> None:
         """End it; sessions that exist live on in the kernel."""
         end("iscsid")
+
+    def _knows_all_sessions(self) -> bool:
+        """Whether it speaks to the targets of the sessions that were there before it."""
+        count = len(kernel.names("/sys/class/iscsi_session"))
+        if not count:
+            return True
+        text = kernel.run("iscsiadm", "-m", "session", "-P", "1", check=False)
+        return text.count("iSCSI Connection State: LOGGED IN") == count
 
     def _answers(self) -> bool:
         # The daemon listens on an abstract socket of this name (open-iscsi, mgmt_ipc.h).

@@ -55,12 +55,14 @@ def leftovers(before: HostState, *, ask_multipathd: bool = True) -> list[str]:
     """Return what is left over, compared with ``before``, at once and after a settling time.
 
     A line says when it was seen, and what it is; also what was there before and is not now.
-    Links in /dev/disk are udev's, who works on its own time: they count after the settling.
+    Links in /dev/disk are udev's, who works on its own time, and a path without a map stays known to
+    multipathd until udev tells it: these count after the settling.
     """
+    later = ("left at once: link /dev/disk/", "left at once: multipathd orphan ")
     found = [
         line
         for line in _difference(before, "at once", ask_multipathd)
-        if not line.startswith("left at once: link /dev/disk/")
+        if not line.startswith(later)
     ]
     time.sleep(SETTLE_S)
     return found + _difference(before, f"after {SETTLE_S:.0f} s", ask_multipathd)
@@ -219,7 +221,7 @@ def _programs() -> list[str]:
 def _monitored() -> list[str]:
     """What multipathd watches; nothing if it does not run."""
     found = []
-    for kind, form in (("paths", "%d %w"), ("maps", "%d %n")):
+    for kind, form in (("paths", "%d %w %m"), ("maps", "%d %n")):
         try:
             text = kernel.run(
                 "multipathd", "show", kind, "raw", "format", form, check=False, limit_s=20
@@ -227,9 +229,8 @@ def _monitored() -> list[str]:
         except AssertionError:
             found.append("multipathd does not answer")
             continue
-        found += [
-            f"multipathd {kind[:-1]} {' '.join(line.split())}"
-            for line in text.splitlines()
-            if line.startswith(("sd", "dm-", "nvme"))
-        ]
+        for line in text.splitlines():
+            if line.startswith(("sd", "dm-", "nvme")):
+                name = "orphan" if "[orphan]" in line else kind[:-1]
+                found.append(f"multipathd {name} {' '.join(line.split())}")
     return found
