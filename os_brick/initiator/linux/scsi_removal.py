@@ -425,6 +425,13 @@ def forget(host: Host, call: Call, removal: Removal) -> None:
 
     :raises MultipathdPathsNotRemoved: it monitors some of them still.
     """
+    # udev hears of the end of a disk first and tells multipathd; asked before that, it would have
+    # to be asked again. Where there was no map that is all: it only watched the path.
+    call.wait_until(
+        lambda: not any(multipath.udev_knows(host, number) for number in removal.numbers),
+        what="udev",
+        limit_s=_UDEV_S,
+    )
     if not removal.maps:
         return
     ours = {
@@ -432,13 +439,6 @@ def forget(host: Host, call: Call, removal: Removal) -> None:
         for disk in removal.disks
         if scsi.read_disk(host.sysfs, disk.hctl) is None
     }
-    # udev hears of the end of a disk first and tells multipathd; asked before that, it would have
-    # to be asked again.
-    call.wait_until(
-        lambda: not any(multipath.udev_knows(host, number) for number in removal.numbers),
-        what="udev",
-        limit_s=_UDEV_S,
-    )
     see_let_go(host, call, lambda known: ours & known)
 
 

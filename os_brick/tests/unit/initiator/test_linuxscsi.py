@@ -767,7 +767,8 @@ def test_a_replaced_execute_function_runs_everything_from_then_on(host: Host) ->
     host.scsi.remove_scsi_device(path)
     host.fake.pass_time(1)
     assert host.names == []
-    assert seen == ["sync", "tee"]
+    # Asked who it is, before anything is written to it.
+    assert seen == ["/lib/udev/scsi_id", "sync", "tee"]
 
 
 def test_the_helper_knows_udevs_kinds_of_identity() -> None:
