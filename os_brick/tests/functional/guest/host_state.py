@@ -55,7 +55,7 @@ def leftovers(before: HostState, *, ask_multipathd: bool = True) -> list[str]:
     """Return what is left over, compared with ``before``, at once and after a settling time.
 
     A line says when it was seen, and what it is; also what was there before and is not now.
-    Links in /dev/disk are udev's, who works on its own time, and a path without a map stays known to
+    Links in /dev/disk are udev's, who works on its own time, and a path without a map is known to
     multipathd until udev tells it: these count after the settling.
     """
     later = ("left at once: link /dev/disk/", "left at once: multipathd orphan ")
