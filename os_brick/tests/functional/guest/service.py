@@ -63,7 +63,10 @@ def as_user() -> None:
     os.setgid(USER)
     os.setuid(USER)
     os.environ["HOME"] = "/tmp"
+    os_brick.privileged.default.set_client_mode(True)
     repo = pathlib.Path(os_brick.__file__).parent.parent
+    # The scenario's process did the privileged work itself until now.
+    os_brick.privileged.default.set_client_mode(True)
     # sudo drops PYTHONPATH; a deployment would have the library installed instead.
     priv_context.init(root_helper=["sudo", "env", f"PYTHONPATH={repo}"])
 
