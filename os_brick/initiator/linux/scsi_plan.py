@@ -19,7 +19,7 @@ class Removal:
     """What carries a volume here and will be removed.
 
     :ivar flush: kernel names of the devices that are written out first, the map before its paths.
-    :ivar numbers: device numbers of the disks, ``major:minor``, under which udev knows them.
+    :ivar numbers: device numbers of all of them, ``major:minor``, under which udev knows them.
     """
 
     disks: tuple[Disk, ...]
@@ -68,7 +68,8 @@ def plan(
             needed = disk.name == used or unknown_use or block.was_written(host.sysfs, disk.name)
         if needed:
             flush.append(disk.name)
-    numbers = (host.sysfs.text("block", disk.name, "dev") for disk in found if disk.name)
+    names = [*(one.name for one in maps), *(disk.name for disk in found if disk.name)]
+    numbers = (host.sysfs.text("block", name, "dev") for name in names)
     return Removal(tuple(found), tuple(maps), tuple(flush), tuple(filter(None, numbers)))
 
 

@@ -35,7 +35,7 @@ _MAP_GONE_S = 10.0
 # A path that has just failed may take the kernel 30 s to remove (bug 1794829).
 _DISK_GONE_S = 40.0
 _DAEMON_TRIES = 4
-_UDEV_S = 2.0
+_UDEV_S = 4.0
 
 
 def detach(

@@ -70,7 +70,6 @@ def fc_single_path(lab: Lab) -> None:
 
 @scenario(
     "two HBAs and two targets: one map of four paths, data on the array, nothing left",
-    groups=["smoke"],
     limit_s=300,
 )
 def fc_two_hbas_two_targets(lab: Lab) -> None:
