@@ -193,7 +193,8 @@ class MapWait:
     pending: Callable[[], bool]
     daemon: Callable[[], bool | None]
     news: Event
-    _since_s: float | None = None
+    _known: int = 0
+    _since_s: float = 0.0
     _asked: bool = False
     _refused: bool = False
 
@@ -226,14 +227,15 @@ class MapWait:
             if multipath.is_ready(self.host.sysfs, one):
                 return one
         now = self.call.elapsed_s()
-        if self._since_s is None:
-            self._since_s = now
+        if len(disks) != self._known:  # each path may be the one that multipathd waits for
+            self._known, self._since_s = len(disks), now
         waited_s = now - self._since_s
         without = self._refused or self.daemon() is False
         if self._asked or without:
             over = without or waited_s >= _MAP_WAIT_S
             return _Next.DO_WITHOUT if over and not self.busy() else None
-        return _Next.ASK_DAEMON if waited_s >= self._grace_s(disks) else None
+        grace_s = _LATE_PATHS_S if self.busy() else self._grace_s(disks)
+        return _Next.ASK_DAEMON if waited_s >= grace_s else None
 
     def _grace_s(self, disks: list[Disk]) -> float:
         """Return how long multipathd is given to make a map before it is asked to."""
