@@ -86,6 +86,7 @@ class Attempt:
         self._over = False
         self._kept: Map | Disk | None = None
         self._closed = threading.Event()
+        self._settling = False
         self._before = {(disk.hctl, disk.instance) for disk in self._devices()}
 
     # -- one device ---------------------------------------------------------------------------
@@ -215,7 +216,7 @@ class Attempt:
         disk = state.found.disk
         try:
             call.wait_until(self._closed.is_set, what="end of the attach")
-            with self._volume_is_free() as free:
+            with self._in_turn(call), self._volume_is_free() as free:
                 if self._is_wanted() and scsi_attach.joins(self._host, self._kept, disk):
                     LOG.info("Late path %s joined %s", state.path, self._kept)
                 elif free:
@@ -226,6 +227,23 @@ class Attempt:
             LOG.warning(
                 "Late path %s could not be cleaned up, leftovers may remain: %s", state.path, exc
             )
+
+    @contextlib.contextmanager
+    def _in_turn(self, call: Call) -> Iterator[None]:
+        """See to one late path at a time: they would keep each other from the volume's lock."""
+
+        def take() -> bool:
+            with self._mutex:
+                mine = not self._settling
+                self._settling = True
+            return mine
+
+        call.wait_until(take, what="other late paths")
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._settling = False
 
     @contextlib.contextmanager
     def _volume_is_free(self) -> Iterator[bool]:

@@ -78,13 +78,16 @@ def _bypassing(host: Host, one: Map) -> list[Disk]:
 
     So it is where a single disk was attached and multipathd made a map over it later: then the
     disk's dirty pages stay when its user closes it, as the map holds it open. Known from the counts
-    of writes: what goes through a map is counted there and at one path. A path that is down is left
-    out unless all are: a write that failed there was repeated on another.
+    of writes: what goes through a map is counted there and at one path. More at the paths may also
+    be writes that failed and were repeated on another path, so one that is down does not count then
+    unless all are.
     """
     members = multipath.read_members(host.sysfs, one)
     of_paths = sum(block.read_writes(host.sysfs, disk.name) or 0 for disk in members)
     of_map = block.read_writes(host.sysfs, one.name) or 0
-    if of_map and of_paths <= of_map:
+    if not of_map:
+        return members
+    if of_paths <= of_map:
         return []
     return [disk for disk in members if scsi.state(host.sysfs, disk) == "running"] or members
 
