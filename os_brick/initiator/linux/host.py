@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from os_brick import opts
-from os_brick.initiator.linux.call import Clock, SystemClock
+from os_brick import exception, opts
+from os_brick.initiator.linux.call import Call, Clock, SystemClock
 from os_brick.initiator.linux.changes import Changes, PrivilegedChanges, ProgramChanges
 from os_brick.initiator.linux.locking import Locks
 from os_brick.initiator.linux.network import Network, SystemNetwork
@@ -17,6 +19,42 @@ from os_brick.initiator.linux.sysfs import Tree
 
 # iscsid and targets serve logins one after the other; more at once only make each slower.
 _LOGINS_AT_ONCE = 16
+# iscsiadm's node database has one lock, which it polls for: a crowd of programs at it keeps the
+# host busy and every log-in waiting for its last.
+_RECORDS_AT_ONCE = 4
+
+
+class Turns:
+    """How many of a kind may run at once."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = threading.BoundedSemaphore(at_once)
+
+    @contextlib.contextmanager
+    def taken(self, call: Call, what: str) -> Iterator[None]:
+        """Hold a turn; wait for one.
+
+        :param what: what is waited for.
+        :raises DeadlineExceeded: there was none until the call's time was over.
+        """
+        if not call.wait_until(lambda: self._free.acquire(blocking=False), what=what):
+            raise exception.DeadlineExceeded(what=what, seconds=call.limit_s)
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+@dataclass(frozen=True)
+class Crowds:
+    """What may not run in any number at once."""
+
+    logins: Turns = field(default_factory=lambda: Turns(_LOGINS_AT_ONCE))
+    records: Turns = field(default_factory=lambda: Turns(_RECORDS_AT_ONCE))
+
+
+# Services make a connector, and so a Host, for each operation; the machine is one.
+_OF_THIS_MACHINE = Crowds()
 
 
 @dataclass(frozen=True)
@@ -35,9 +73,7 @@ class Host:
     clock: Clock = field(default_factory=SystemClock)
     locks: Locks = field(default_factory=lambda: Locks(opts.get_lock_path))
     network: Network = field(default_factory=SystemNetwork)
-    logins: threading.Semaphore = field(
-        default_factory=lambda: threading.BoundedSemaphore(_LOGINS_AT_ONCE)
-    )
+    crowds: Crowds = field(default_factory=Crowds)
 
     @classmethod
     def of_execute(cls, execute: Execute, root_helper: str | None, *, foreign: bool) -> Host:
@@ -50,7 +86,7 @@ class Host:
         programs = Programs(execute, root_helper)
         sysfs = Tree("/sys")
         changes: Changes = ProgramChanges(programs, sysfs) if foreign else PrivilegedChanges()
-        return cls(programs=programs, changes=changes, sysfs=sysfs)
+        return cls(programs=programs, changes=changes, sysfs=sysfs, crowds=_OF_THIS_MACHINE)
 
     def with_execute(self, execute: Execute, root_helper: str | None) -> Host:
         """Return this host with programs, and all changes, run by an execute function of the

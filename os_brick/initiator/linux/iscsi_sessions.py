@@ -31,16 +31,8 @@ def get_session(
         session = logged_in(host, target)
         if session is not None:
             return session, False
-        if not call.wait_until(
-            lambda: host.logins.acquire(blocking=False), what="other log-ins of this process"
-        ):
-            raise exception.DeadlineExceeded(
-                what=f"waiting to log in to {target}", seconds=call.limit_s
-            )
-        try:
+        with host.crowds.logins.taken(call, f"turn to log in to {target}"):
             return open_iscsi.log_in(host, call, target, chap, iface), True
-        finally:
-            host.logins.release()
 
 
 def logged_in(host: Host, target: Target) -> Session | None:

@@ -130,11 +130,17 @@ class _Record:
         self._call = call
         self._target = target
 
-    def run(self, *words: str, limit_s: float = _RECORD_LIMIT_S, shown: int = 0) -> Result:
+    def run(self, *words: str, limit_s: float, shown: int = 0) -> Result:
+        """Have iscsiadm do something by this record."""
         node = ("iscsiadm", "-m", "node", "-T", self._target.iqn, "-p", str(self._target.portal))
         return self._host.programs.run(
             self._call, *node, *words, limit_s=limit_s, shown=len(node) + shown if shown else 0
         )
+
+    def _edit(self, *words: str, shown: int = 0) -> Result:
+        """Have iscsiadm do something to this record."""
+        with self._host.crowds.records.taken(self._call, f"turn at the record of {self._target}"):
+            return self.run(*words, limit_s=_RECORD_LIMIT_S, shown=shown)
 
     def read(self) -> dict[str, str]:
         """Return the values of the record that matter here; empty if there is no record."""
@@ -144,7 +150,7 @@ class _Record:
         )
         if settings is not None:
             return settings
-        result = self.run()
+        result = self._edit()
         if result.code in (NOT_FOUND, 255) or (result.code == 0 and result.err.strip()):
             return {}
         if result.code != 0:
@@ -186,7 +192,7 @@ class _Record:
 
     def _make(self, iface: str) -> None:
         for attempt in range(1, _RECORD_TRIES + 1):
-            result = self.run("--interface", iface, "--op", "new")
+            result = self._edit("--interface", iface, "--op", "new")
             if result.code == 0:
                 return
             if result.code != _DATABASE or attempt == _RECORD_TRIES:
@@ -197,7 +203,7 @@ class _Record:
 
     def _update(self, values: dict[str, str]) -> bool:
         words = [word for name, value in values.items() for word in ("-n", name, "-v", value)]
-        result = self.run("--op", "update", *words, shown=2)
+        result = self._edit("--op", "update", *words, shown=2)
         if result.code != 0:
             LOG.debug(
                 "Values %s of the node record of %s: exit code %s",
@@ -214,10 +220,14 @@ class _Record:
         elif before.get("node.startup", "automatic") != "automatic":
             self._update({"node.startup": before["node.startup"]})
 
+    def not_at_boot(self) -> None:
+        """Have its session not made at boot."""
+        self._update({"node.startup": "manual"})
+
     def delete(self) -> Result:
         """Remove the record; none there is as good."""
         for attempt in range(1, _DELETE_TRIES + 1):
-            result = self.run("--op", "delete")
+            result = self._edit("--op", "delete")
             if result.code in _NOTHING_THERE or attempt == _DELETE_TRIES:
                 break
             self._call.pause(0.2 * 2 ** (attempt - 1))
@@ -268,7 +278,7 @@ def log_out(host: Host, call: Call, target: Target) -> None:
             left = _remaining(host, call, sessions, result)
             if left:
                 # It must not come back at boot when the record cannot be removed with its session.
-                record.run("--op", "update", "-n", "node.startup", "-v", "manual")
+                record.not_at_boot()
                 raise exception.BrickException(
                     f"Logout of {target} failed, session {left[0].sid} remains: {explain(result)}"
                 )

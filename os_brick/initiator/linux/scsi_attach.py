@@ -19,7 +19,8 @@ from os_brick.initiator.linux.scsi_volume import Found, MapWait
 
 LOG = logging.getLogger(__name__)
 
-_REMOVAL_LIMIT_S = 60.0
+# Nobody was given the device, so there is nothing to write out that would take long.
+_REMOVAL_LIMIT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
