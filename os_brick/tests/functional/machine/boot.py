@@ -72,8 +72,9 @@ chmod 600 /etc/iscsi/iscsid.conf /etc/iscsi/initiatorname.iscsi
 cp /etc/fstab /etc/fstab.host 2>/dev/null
 echo >/etc/fstab
 
-# An unprivileged user for the library to run as, who may become root as services may.
-grep -q '^brick:' /etc/passwd || echo 'brick:x:4242:4242::/tmp:/bin/sh' >>/etc/passwd
+# An unprivileged user for the library to run as, who may become root as services may. With a
+# password field of its own, since PAM refuses one that has no entry in /etc/shadow.
+grep -q '^brick:' /etc/passwd || echo 'brick:*:4242:4242::/tmp:/bin/sh' >>/etc/passwd
 grep -q '^brick:' /etc/group || echo 'brick:x:4242:' >>/etc/group
 chmod a+rx {folders}
 mkdir -p /etc/sudoers.d
