@@ -14,6 +14,7 @@ from os_brick.initiator.linux.call import Call, Clock, SystemClock
 from os_brick.initiator.linux.changes import Changes, PrivilegedChanges, ProgramChanges
 from os_brick.initiator.linux.locking import Locks
 from os_brick.initiator.linux.network import Network, SystemNetwork
+from os_brick.initiator.linux.nvme_changes import NvmeChanges, PrivilegedNvme, ProgramNvme
 from os_brick.initiator.linux.programs import Execute, Programs
 from os_brick.initiator.linux.sysfs import Tree
 
@@ -74,6 +75,7 @@ class Host:
     locks: Locks = field(default_factory=lambda: Locks(opts.get_lock_path))
     network: Network = field(default_factory=SystemNetwork)
     crowds: Crowds = field(default_factory=Crowds)
+    nvme: NvmeChanges = field(default_factory=PrivilegedNvme)
 
     @classmethod
     def of_execute(cls, execute: Execute, root_helper: str | None, *, foreign: bool) -> Host:
@@ -86,11 +88,15 @@ class Host:
         programs = Programs(execute, root_helper)
         sysfs = Tree("/sys")
         changes: Changes = ProgramChanges(programs, sysfs) if foreign else PrivilegedChanges()
-        return cls(programs=programs, changes=changes, sysfs=sysfs, crowds=_OF_THIS_MACHINE)
+        nvme: NvmeChanges = ProgramNvme(programs, sysfs) if foreign else PrivilegedNvme()
+        return cls(
+            programs=programs, changes=changes, sysfs=sysfs, crowds=_OF_THIS_MACHINE, nvme=nvme
+        )
 
     def with_execute(self, execute: Execute, root_helper: str | None) -> Host:
         """Return this host with programs, and all changes, run by an execute function of the
         service."""
         programs = Programs(execute, root_helper)
         changes = ProgramChanges(programs, self.sysfs)
-        return dataclasses.replace(self, programs=programs, changes=changes)
+        nvme = ProgramNvme(programs, self.sysfs)
+        return dataclasses.replace(self, programs=programs, changes=changes, nvme=nvme)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making controllers and taking them away, under their locks, judged by sysfs alone.
+
+nvme-cli's exit codes differ from version to version and prove little: a portal that is connected
+already ends with 70, 114, 142 or 1, and a disconnect that failed may end with 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import nvme, nvme_namespaces
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.nvme import Controller, Portal
+from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_namespaces import Namespace
+from os_brick.initiator.linux.programs import Result
+
+LOG = logging.getLogger(__name__)
+
+# A portal that answers TCP but nothing else keeps the kernel for 60 s (admin command timeout).
+CONNECT_LIMIT_S = 90.0
+_LOAD_LIMIT_S = 60.0
+# nvme-cli says that it is done when the controller is live; a state of its own may need a moment.
+_SETTLE_S = 5.0
+_GONE_S = 30.0
+_QUEUE_SIZE = "128"
+_NO_LOSS_TIMEOUT = "-1"  # data that is not written yet must outlive any trouble (bug 1964385)
+
+_ALREADY_CODES = frozenset({114, 142})
+_ALREADY_TEXTS = ("already connected", "already in progress")
+
+
+class ConnectFailed(exception.TargetPortalNotFound):
+    """No controller came of a connect.
+
+    :ivar unfinished: the kernel may still be at it.
+    """
+
+    def __init__(self, message: object = None, unfinished: bool = False, **kwargs: object) -> None:
+        super().__init__(message, **kwargs)
+        self.unfinished = unfinished
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to a subsystem: what a controller is made with.
+
+    :ivar host_nqn: the name that this host has there; None for any.
+    :ivar options: how nvme-cli is to present this host.
+    """
+
+    nqn: str
+    portal: Portal
+    host_nqn: str | None = None
+    options: tuple[str, ...] = ()
+
+    @property
+    def lock_name(self) -> str:
+        """Name of the lock that users of a controller hold together and its disconnect alone."""
+        return f"nvme controller {self.portal} {self.nqn} {self.host_nqn}"
+
+    @property
+    def connect_lock_name(self) -> str:
+        """Name of the lock of one connect or disconnect at a time."""
+        return f"nvme connect {self.portal} {self.nqn} {self.host_nqn}"
+
+    def __str__(self) -> str:
+        return str(self.portal)
+
+
+def find(host: Host, way: Way) -> list[Controller]:
+    """Return the controllers that go a way, live ones first."""
+    found = nvme.find_controllers(host.sysfs, way.nqn, [way.portal], way.host_nqn)[way.portal]
+    return sorted(found, key=lambda one: not nvme.is_live(host.sysfs, one))
+
+
+def find_live(host: Host, way: Way) -> Controller | None:
+    """Return a controller that goes a way and can be used; None if there is none."""
+    return next((one for one in find(host, way) if nvme.is_live(host.sysfs, one)), None)
+
+
+def load_driver(host: Host, call: Call, transport: str) -> None:
+    """Have the kernel load what a connect needs; what it has not got, the connect will tell."""
+    if not host.dev.exists("nvme-fabrics"):
+        host.programs.run(call, "modprobe", f"nvme-{transport}", limit_s=_LOAD_LIMIT_S)
+
+
+# -- connect ---------------------------------------------------------------------------------
+def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
+    """Connect a portal and return its controller, and whether it was made here.
+
+    The caller holds a shared lock of the controller.
+
+    :returns: a controller that is live, or (another's, just being made) on its way to be.
+    :raises ConnectFailed: says which portal, how it ended and what to try next.
+    """
+    with host.locks.held(call, [way.connect_lock_name]):
+        # Looked for under the lock: whoever held it before may just have made it.
+        live = find_live(host, way)
+        if live is not None:
+            return live, False
+        before = set(find(host, way))
+        result = _run_connect(host, call, way)
+        if result.code == 0:
+            call.wait_until(
+                lambda: find_live(host, way), what=f"controller by {way}", limit_s=_SETTLE_S
+            )
+        came = _came(host, way, before)
+        if came is None:
+            raise ConnectFailed(
+                target_portal=way.portal, reason=_explain(result), unfinished=result.code is None
+            )
+        if result.code != 0:
+            LOG.warning(
+                "Somebody else is connecting %s to %s too: %s", way, way.nqn, result.summary
+            )
+        return came, result.code == 0
+
+
+def _run_connect(host: Host, call: Call, way: Way) -> Result:
+    portal = way.portal
+    words = ["nvme", "connect", "-a", portal.address]
+    if portal.port:
+        words += ["-s", portal.port]
+    words += ["-t", portal.transport, "-n", way.nqn]
+    if portal.host_address:
+        words += ["-w", portal.host_address]
+    words += ["-Q", _QUEUE_SIZE, "-l", _NO_LOSS_TIMEOUT, *way.options]
+    return host.programs.run(call, *words, limit_s=CONNECT_LIMIT_S)
+
+
+def _came(host: Host, way: Way, before: set[Controller]) -> Controller | None:
+    """Return the controller that is there now, a new one rather than an old one; None if none can
+    be used or is on its way."""
+    found = sorted(find(host, way), key=lambda one: one in before)
+    states = {one: nvme.read_state(host.sysfs, one) for one in found}
+    live = next((one for one in found if states[one] == nvme.LIVE), None)
+    return live or next((one for one in found if states[one] in nvme.COMING), None)
+
+
+def _explain(result: Result) -> str:
+    said = f"{result.out}\n{result.err}".lower()
+    if result.code in _ALREADY_CODES or any(text in said for text in _ALREADY_TEXTS):
+        hint = "nvme-cli calls it connected, but there is no controller: try again"
+    elif "/dev/nvme-fabrics" in said:
+        hint = "load the kernel module of the transport (nvme-tcp, nvme-rdma, nvme-fc)"
+    elif "hostid" in said or "hostnqn" in said:
+        hint = "check that /etc/nvme/hostnqn and /etc/nvme/hostid belong together"
+    else:
+        hint = "check the network to the portal, and that the subsystem allows this host"
+    return f"nvme connect ended with {result.summary}; {hint}."
+
+
+# -- disconnect ------------------------------------------------------------------------------
+def leave(
+    host: Host,
+    call: Call,
+    way: Way,
+    controller: Controller,
+    is_ours: Callable[[Namespace], bool],
+) -> bool:
+    """Disconnect a controller if no namespace of anybody else is left on it and nobody is attaching
+    through it; tell whether done.
+
+    :raises BrickException: nobody uses it, but it is still there.
+    """
+    with host.locks.tried(way.lock_name) as mine:
+        if not mine:
+            return False
+        with host.locks.held(call, [way.connect_lock_name]):
+            if _others_on(host, call, controller, is_ours):
+                return False
+            _disconnect(host, call, controller)
+            return True
+
+
+def _others_on(
+    host: Host, call: Call, controller: Controller, is_ours: Callable[[Namespace], bool]
+) -> bool:
+    """Tell whether namespaces of others are on a controller.
+
+    One that the subsystem does not have any more, and the kernel has not noticed, does not count:
+    nobody would come back for the controller.
+    """
+    others = [
+        one for one in nvme_namespaces.read_namespaces(host.sysfs, controller) if not is_ours(one)
+    ]
+    if not others or not nvme.is_live(host.sysfs, controller):
+        return bool(others)
+    try:
+        active = host.nvme.list_active(call, controller)
+    except FAILURES as exc:
+        LOG.debug("%s could not be asked for its namespaces: %s", controller, exc)
+        return True
+    return any(one.ids.nsid in active for one in others)
+
+
+def _disconnect(host: Host, call: Call, controller: Controller) -> None:
+    failure: Exception | None = None
+    try:
+        host.nvme.delete(call, controller)
+    except FAILURES as exc:
+        failure = exc
+    call.wait_until(
+        lambda: not nvme.is_there(host.sysfs, controller),
+        what=f"end of {controller}",
+        limit_s=_GONE_S,
+    )
+    if nvme.is_there(host.sysfs, controller):
+        raise exception.BrickException(
+            f"NVMe controller {controller} of {controller.nqn} was not disconnected, its state is "
+            f"{nvme.read_state(host.sysfs, controller)}: {failure or 'no error was reported'}"
+        ) from failure

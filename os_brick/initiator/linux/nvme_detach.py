@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding what of a namespace is on this host, and the way of its detach.
+
+Found by the volume's identity, through the controllers of its portals in whatever state they are.
+A device path that the caller remembers may be another volume's by now, so it never decides alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from oslo_concurrency import processutils
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import (
+    block,
+    nodes,
+    nvme_connections,
+    nvme_namespaces,
+    usage,
+)
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.nvme import Controller
+from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_connections import Way
+from os_brick.initiator.linux.nvme_namespaces import Namespace
+from os_brick.initiator.linux.nvme_volume import NvmeTarget
+
+LOG = logging.getLogger(__name__)
+
+_HEAD_GONE_S = 15.0
+_UDEV_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What of a namespace is on this host.
+
+    :ivar controllers: those of its portals, with the way that they go.
+    :ivar namespaces: its paths on them.
+    """
+
+    target: NvmeTarget
+    controllers: tuple[tuple[Way, Controller], ...]
+    namespaces: tuple[Namespace, ...]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Kernel names of its disks: one, or one for each controller without native multipath."""
+        return tuple(dict.fromkeys(one.head for one in self.namespaces))
+
+    def is_ours(self, one: Namespace) -> bool:
+        """Tell whether a namespace on one of the controllers is this one."""
+        if self.target.ids:
+            return bool(self.target.ids.fits(one.ids))
+        return one.head in self.heads
+
+
+# -- find ------------------------------------------------------------------------------------
+def find(
+    host: Host, call: Call, target: NvmeTarget, ways: Sequence[Way], path_used: str | None = None
+) -> Presence:
+    """Return what of a namespace is here.
+
+    :param path_used: the device that the caller was given, if he knows it.
+    :raises OSError: the host could not be looked at.
+    """
+    with call.step("find the namespace") as step:
+        controllers = tuple(
+            (way, controller) for way in ways for controller in nvme_connections.find(host, way)
+        )
+        everything = [
+            one
+            for _way, controller in controllers
+            for one in nvme_namespaces.read_namespaces(host.sysfs, controller)
+        ]
+        if target.ids:
+            ours = [one for one in everything if target.ids.fits(one.ids)]
+        else:
+            ours = _the_only_one(host, everything, path_used)
+        found = Presence(target, controllers, tuple(ours))
+        step.outcome = ", ".join(map(str, ours)) or "nothing"
+    used = nodes.kernel_name(host, path_used)
+    if used is not None and used not in found.heads:
+        LOG.warning(
+            "%s, which was used for the %s, is not that namespace any more; its identity counts",
+            path_used,
+            target,
+        )
+    return found
+
+
+def _the_only_one(
+    host: Host, everything: Sequence[Namespace], path_used: str | None
+) -> list[Namespace]:
+    """Return the paths of a namespace that has no identifier: the device that was used, if it is
+    this subsystem's, or the only one there is."""
+    if path_used:
+        used = nodes.kernel_name(host, path_used)
+        return [one for one in everything if one.head == used]
+    disks = {(one.ids.nsid, one.ids.uuid, one.ids.nguid) for one in everything}
+    if len(disks) > 1:
+        LOG.error(
+            "The connection names neither a namespace nor a device, and the subsystem shows %s: "
+            "none of them is taken for the volume",
+            ", ".join(sorted({one.head for one in everything})),
+        )
+        return []
+    return list(everything)
+
+
+# -- detach ----------------------------------------------------------------------------------
+def detach(
+    host: Host,
+    call: Call,
+    presences: Sequence[Presence],
+    *,
+    force: bool,
+    errors: exception.ExceptionChainer,
+    flush_limit_s: float,
+    flush: bool = True,
+) -> None:
+    """Take namespaces away from the host: refuse if used, write out, disconnect what nobody else
+    uses. The caller holds the volume's lock.
+
+    :param errors: with ``force``, what failed; everything was attempted then.
+    :param flush: False if nobody can have written to them.
+    :raises DeviceInUse: somebody uses one (without ``force``); nothing was changed.
+    :raises WrongVolume: one is another volume by now (without ``force``); nothing was changed.
+    :raises ProcessExecutionError: its data is not known to be on the storage (without ``force``).
+    """
+    heads = [head for presence in presences for head in presence.heads]
+    if not force:
+        usage.refuse_if_used(host, call, heads)
+    for presence in presences if flush else ():
+        wrong = _find_wrong_volume(host, call, presence)
+        if wrong is not None and not force:
+            raise wrong
+        if wrong is not None:
+            # Whatever is still in memory must not reach the other volume; it goes with the disk.
+            errors.add_exception(type(wrong), wrong, None)
+            continue
+        for head in presence.heads:
+            with errors.context(force, "Writing out %s failed, its data may be lost", head):
+                _flush(host, call, presence, head, force, flush_limit_s)
+    _disconnect_all(host, call, presences, force, errors)
+
+
+def _find_wrong_volume(host: Host, call: Call, presence: Presence) -> exception.WrongVolume | None:
+    """Return what is wrong if data would be written to another volume than it was written for.
+
+    A controller that does not answer is no danger: nothing reaches anybody by it.
+    """
+    live = [one for one in presence.namespaces if nvme_namespaces.is_accessible(host.sysfs, one)]
+    for one in live[:1]:
+        try:
+            says = host.nvme.describe(call, one.controller, one.ids.nsid or 0)
+        except FAILURES as exc:
+            LOG.debug("%s could not be asked who %s is: %s", one.controller, one.head, exc)
+            continue
+        if says is not None and one.ids.fits(says) is False:
+            return exception.WrongVolume(
+                device=one.path,
+                reason=f"It was {one.ids} and is {says} now: the subsystem gave its number to "
+                "another volume. Its data was not written; detach with force to remove it.",
+            )
+    return None
+
+
+def _flush(
+    host: Host, call: Call, presence: Presence, head: str, force: bool, limit_s: float
+) -> None:
+    """Write the data out and have it confirmed.
+
+    With ``force`` and no path to write by it is not tried: with the loss timeout of our connects
+    it would wait until the limit.
+    """
+    usable = [
+        one
+        for one in nvme_namespaces.paths_of(host.sysfs, head)
+        if nvme_namespaces.is_accessible(host.sysfs, one)
+    ]
+    if force and not usable:
+        raise processutils.ProcessExecutionError(
+            cmd=f"sync /dev/{head}", description=f"No path to {head} can be used to write it out."
+        )
+    block.sync(host, call, f"/dev/{head}", limit_s)
+
+
+def _disconnect_all(
+    host: Host,
+    call: Call,
+    presences: Sequence[Presence],
+    force: bool,
+    errors: exception.ExceptionChainer,
+) -> None:
+    """Disconnect, side by side, the controllers on which nobody else has anything, and wait until
+    the disks that have gone with them are gone for all."""
+    disks = {
+        head: (host.sysfs.instance("block", head), host.sysfs.text("block", head, "dev"))
+        for presence in presences
+        for head in presence.heads
+    }
+    tasks = {
+        f"{controller} by {way}": partial(
+            nvme_connections.leave, host, call, way, controller, presence.is_ours
+        )
+        for presence in presences
+        for way, controller in presence.controllers
+    }
+    outcomes = call.each(tasks, what="disconnects")
+    failures = {name: end.error for name, end in outcomes.items() if end.error is not None}
+    for name, failure in failures.items():
+        with errors.context(True, "Disconnecting %s failed", name):
+            raise failure
+    if failures and not force:
+        raise next(iter(failures.values()))
+    if tasks and all(outcome.value for outcome in outcomes.values()):
+        _wait_until_gone(host, call, disks)
+
+
+def _wait_until_gone(host: Host, call: Call, disks: dict[str, tuple[int | None, str]]) -> None:
+    """Return when no disk is left that lost its last controller, and udev knows; a disk that others
+    have connected too stays."""
+
+    def left() -> list[str]:
+        return [
+            head
+            for head, (instance, _number) in disks.items()
+            if instance is not None
+            and host.sysfs.instance("block", head) == instance
+            and not nvme_namespaces.paths_of(host.sysfs, head)
+        ]
+
+    call.wait_until(lambda: not left(), what="end of the disks", limit_s=_HEAD_GONE_S)
+    gone = [
+        number
+        for head, (instance, number) in disks.items()
+        if number and host.sysfs.instance("block", head) != instance
+    ]
+    call.wait_until(
+        lambda: not any(host.run.exists("udev/data", f"b{number}") for number in gone),
+        what="udev",
+        limit_s=_UDEV_S,
+    )
+    remaining = left()
+    if remaining:
+        raise exception.VolumePathNotRemoved(
+            volume_path=", ".join(f"/dev/{head}" for head in remaining),
+            reason="Its controllers are disconnected, somebody holds it open.",
+        )

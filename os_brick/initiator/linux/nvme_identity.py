@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who this host is for NVMe subsystems: its NQN and its host id, always the same pair.
+
+Linux 6.5 and later refuse a connect whose host id is in use with another host NQN, or the reverse
+(kernel: ``nvmf_host_add``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
+
+from oslo_log import log as logging
+
+from os_brick.initiator.linux import nvme
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.nvme_changes import FAILURES, HostIdentity
+from os_brick.initiator.linux.sysfs import Tree
+
+LOG = logging.getLogger(__name__)
+
+_UUID_NQN = "nqn.2014-08.org.nvmexpress:uuid:"
+_FACT_LIMIT_S = 30.0
+
+
+def settle(host: Host, call: Call) -> HostIdentity:
+    """Return this host's identity; what of it is missing is made and stored first.
+
+    A host id goes with the NQN: the one that the kernel uses with it, else the UUID in it, else the
+    machine's.
+
+    :raises OSError: it could not be read.
+    """
+    stored = host.nvme.read_identity(call)
+    if stored.nqn and stored.host_id:
+        return stored
+    machine = _uuid_text(host.nvme.system_uuid(call))
+    nqn = stored.nqn or (_UUID_NQN + machine if machine else "")
+    host_id = _id_in_use(host.sysfs, nqn) or _uuid_in(nqn) or machine or str(uuid4())
+    return host.nvme.make_identity(call, machine, host_id)
+
+
+def presented(sysfs: Tree, identity: HostIdentity, wanted: str | None) -> tuple[str, ...]:
+    """Return the options by which nvme-cli presents a host NQN other than this host's own.
+
+    nvme-cli takes NQN and id from its files. With an NQN that the connection brings, the id of the
+    files would make a pair that the kernel refuses, so one is given with it.
+    """
+    if not wanted:
+        return ()
+    if wanted == identity.nqn:
+        return ("-q", wanted)
+    mine = _id_in_use(sysfs, wanted)
+    if not mine:
+        mine = _uuid_in(wanted)
+        if not mine or mine in _others_ids(sysfs, identity, wanted):
+            mine = str(uuid5(NAMESPACE_OID, wanted))
+    return ("-q", wanted, "-I", mine)
+
+
+def _id_in_use(sysfs: Tree, nqn: str) -> str:
+    """Return the host id with which the kernel uses a host NQN now; empty if it does not."""
+    used = (one.host_id for one in nvme.read_controllers(sysfs) if one.host_nqn == nqn)
+    return next((host_id for host_id in used if host_id), "")
+
+
+def _others_ids(sysfs: Tree, identity: HostIdentity, nqn: str) -> set[str]:
+    """Return the host ids that belong to other host NQNs."""
+    taken = {one.host_id for one in nvme.read_controllers(sysfs) if one.host_nqn != nqn}
+    if identity.nqn != nqn and identity.host_id:
+        taken.add(identity.host_id.lower())
+    return taken
+
+
+def _uuid_in(nqn: str) -> str:
+    return _uuid_text(nqn.removeprefix(_UUID_NQN)) if nqn.startswith(_UUID_NQN) else ""
+
+
+def _uuid_text(text: str) -> str:
+    """Return a UUID in lower case; empty if the text is none."""
+    try:
+        return str(UUID(text.strip()))
+    except ValueError:
+        return ""
+
+
+# -- what storage has to know ----------------------------------------------------------------
+def read_properties(host: Host, call: Call, present: bool, facts: Facts) -> dict[str, Any]:
+    """Return the keys of this host's properties: see chapter "NVMe" of the documentation.
+
+    :param present: whether nvme-cli is installed; without it nothing is made and no NQN told.
+    :param facts: what does not change while the host is up.
+    """
+    found: dict[str, Any] = {}
+    root, machine = facts.root_uuid(host, call), facts.system_uuid(host, call)
+    if root:
+        found["uuid"] = root
+    if machine:
+        found["system uuid"] = machine
+    if present:
+        identity = settle(host, call)
+        if identity.nqn:
+            found["nqn"] = identity.nqn
+        if identity.host_id:
+            found["nvme_hostid"] = identity.host_id
+    native = nvme.has_native_multipath(host.sysfs)
+    if native is None and present:
+        LOG.warning("The NVMe driver is not loaded, so it is taken to have no native multipath")
+    found["nvme_native_multipath"] = bool(native)
+    return found
+
+
+class Facts:
+    """What does not change while a host is up, asked once and remembered where it was found."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def root_uuid(self, host: Host, call: Call) -> str:
+        """Return the UUID of the root file system; empty if it has none."""
+        return self.remember("root", functools.partial(_root_uuid, host, call))
+
+    def system_uuid(self, host: Host, call: Call) -> str:
+        """Return the machine's UUID; empty if its firmware states none."""
+        return self.remember("machine", functools.partial(_system_uuid, host, call))
+
+    def remember(self, name: str, ask: Callable[[], str]) -> str:
+        """Return a fact; one that is not known yet, or was not there, is asked for."""
+        if not self._known.get(name):
+            self._known[name] = ask()
+        return self._known[name]
+
+
+def _system_uuid(host: Host, call: Call) -> str:
+    try:
+        return host.nvme.system_uuid(call)
+    except FAILURES as exc:
+        LOG.warning("The machine's UUID could not be read: %s", exc)
+        return ""
+
+
+def _root_uuid(host: Host, call: Call) -> str:
+    """Return the UUID of the file system at ``/``.
+
+    ``-v``: without it, subvolumes and bind mounts are told with the source (bug 2026257).
+    """
+    source = _first_line(host, call, "findmnt", "-v", "/", "-n", "-o", "SOURCE")
+    if not source or source == "overlay":  # as in containers, which have none (bug 2045557)
+        return ""
+    return _first_line(host, call, "blkid", source, "-s", "UUID", "-o", "value")
+
+
+def _first_line(host: Host, call: Call, *words: str) -> str:
+    result = host.programs.run(call, *words, limit_s=_FACT_LIMIT_S)
+    if result.code != 0:
+        LOG.warning("The root file system's UUID is not known: %s: %s", words[0], result.summary)
+        return ""
+    return (result.out.splitlines() or [""])[0].strip()

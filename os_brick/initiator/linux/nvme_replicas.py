@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replicated volumes: namespaces of several subsystems, joined by an md array on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from oslo_concurrency import processutils
+from oslo_log import log as logging
+
+from os_brick import exception
+from os_brick.initiator.linux import block, md, nodes, usage
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.nvme_volume import NvmeVolume
+
+LOG = logging.getLogger(__name__)
+
+_LEVEL = "1"
+_ASSEMBLE_TRIES = 3
+
+
+# -- attach ----------------------------------------------------------------------------------
+def connect_legs(call: Call, legs: Mapping[str, Callable[[], str]], alias: str) -> list[str]:
+    """Attach the legs side by side and return the disks of those that came.
+
+    :param legs: by name, what attaches one and returns its disk's kernel name.
+    :raises VolumeDeviceNotFound: none came.
+    """
+    outcomes = call.each(legs, what="legs of the array")
+    for name, outcome in outcomes.items():
+        if outcome.error is not None:
+            LOG.error("Leg %s of array %s could not be attached: %s", name, alias, outcome.error)
+    disks = [outcome.value for outcome in outcomes.values() if outcome.value]
+    if not disks:
+        told = "; ".join(f"{name}: {outcome.error}" for name, outcome in outcomes.items())
+        raise exception.VolumeDeviceNotFound(device=alias, reason=told)
+    return disks
+
+
+def bring_up(host: Host, call: Call, volume: NvmeVolume, disks: Sequence[str]) -> str:
+    """Have the array of a volume run on its legs and return its path, or the leg's own where it is
+    a single one that belongs to no array.
+
+    :param disks: kernel names of the legs that are here.
+    :raises VolumeDeviceNotFound: the array is to be made, but legs are missing.
+    :raises BrickException: the legs do not belong together, or carry somebody's data.
+    :raises NotFound: the array did not appear.
+    """
+    if volume.is_replicated is None and not md.is_member(host, call, disks[0]):
+        return f"/dev/{disks[0]}"
+    with call.step(f"array {volume.alias}"):
+        examined = [md.examine(host, call, disk) for disk in disks]
+        members = [one for one in examined if one is not None]
+        if members:
+            _add_blank(host, call, volume, disks, members)
+            start(host, call, volume.md_path, members, volume.read_only)
+        else:
+            _create(host, call, volume, disks)
+        md.wait_for_node(host, call, volume.md_path)
+    return volume.md_path
+
+
+def _add_blank(
+    host: Host,
+    call: Call,
+    volume: NvmeVolume,
+    disks: Sequence[str],
+    members: Sequence[md.Superblock],
+) -> None:
+    """Tell of legs that are no members: they are not given data of the array unasked."""
+    blank = sorted(set(disks) - {one.disk for one in members})
+    if blank:
+        LOG.warning(
+            "%s carry no part of array %s, which goes without them", ", ".join(blank), volume.alias
+        )
+
+
+def _create(host: Host, call: Call, volume: NvmeVolume, disks: Sequence[str]) -> None:
+    if len(disks) < volume.replica_count:
+        LOG.error("Array %s cannot be made: cannot create MD of too few legs", volume.alias)
+        raise exception.VolumeDeviceNotFound(
+            device=volume.alias,
+            reason=f"cannot create MD: the new array needs {volume.replica_count} legs, "
+            f"{len(disks)} are here.",
+        )
+    for disk in disks:
+        found = md.signature_of(host, call, disk)
+        if found:
+            raise exception.BrickException(
+                f"cannot create MD: /dev/{disk} carries data already ({found}). The array "
+                f"{volume.alias} was not made."
+            )
+    md.create(host, call, volume.alias, _LEVEL, disks, volume.read_only)
+
+
+def start(
+    host: Host, call: Call, path: str, members: Sequence[md.Superblock], read_only: bool
+) -> None:
+    """Have the array of some members run under a path, with every member that is here.
+
+    udev may have started it already, under this name or another, whole or not.
+
+    :raises BrickException: they do not belong together, or it could not be started.
+    """
+    fresh, stale = md.choose(members)
+    names = [one.disk for one in fresh]
+    for attempt in range(1, _ASSEMBLE_TRIES + 1):
+        running = _settle_running(host, call, path, [*names, *(one.disk for one in stale)])
+        if running is not None:
+            break
+        try:
+            md.assemble(host, call, path, names, read_only)
+        except processutils.ProcessExecutionError:
+            # udev starts arrays too, and may just have been faster.
+            if attempt == _ASSEMBLE_TRIES:
+                raise
+            call.pause(float(attempt))
+    array = md.wait_for_node(host, call, path)
+    if not read_only:
+        there = set(md.members_of(host.sysfs, array))
+        for disk in [*names, *(one.disk for one in stale)]:
+            if disk not in there:
+                _add_again(host, call, path, disk)
+
+
+def _settle_running(host: Host, call: Call, path: str, disks: Sequence[str]) -> str | None:
+    """Return the array that runs on the legs under the right name; stop one of another name."""
+    wanted = nodes.kernel_name(host, path)
+    for array in md.find_array(host.sysfs, disks):
+        if array == wanted and md.is_running(host.sysfs, array):
+            return array
+        LOG.info("Array %s of the legs is not %s or does not run, stopping it", array, path)
+        usage.refuse_if_used(host, call, [array])
+        md.stop(host, call, array)
+    return None
+
+
+def _add_again(host: Host, call: Call, path: str, disk: str) -> None:
+    try:
+        md.add_again(host, call, path, disk)
+    except processutils.ProcessExecutionError as exc:
+        # The array runs on the others; with the next attach it is tried again.
+        LOG.warning("%s could not be given back to array %s: %s", disk, path, exc)
+
+
+# -- detach ----------------------------------------------------------------------------------
+def arrays_of(host: Host, volume: NvmeVolume, legs: Sequence[str]) -> list[str]:
+    """Return the kernel names of a volume's arrays on its legs, and of the one with its name if
+    that has lost all legs.
+
+    :raises OSError: the host could not be looked at.
+    """
+    found = md.find_array(host.sysfs, legs)
+    named = nodes.kernel_name(host, volume.md_path)
+    if (
+        named
+        and named not in found
+        and host.sysfs.exists("block", named, "md")
+        and not md.members_of(host.sysfs, named)
+    ):
+        found.append(named)
+    return found
+
+
+def end(
+    host: Host,
+    call: Call,
+    volume: NvmeVolume,
+    arrays: Sequence[str],
+    *,
+    writable: bool,
+    force: bool,
+    errors: exception.ExceptionChainer,
+    flush_limit_s: float,
+) -> None:
+    """Write a volume's arrays out and stop them.
+
+    :param writable: whether any leg can be written to; with ``force`` it is not tried otherwise.
+    :raises DeviceInUse: somebody uses it (also with ``force``, into ``errors``).
+    :raises ProcessExecutionError: its data is not known to be on the storage (without ``force``).
+    """
+    if not force:
+        usage.refuse_if_used(host, call, arrays)
+    for array in arrays:
+        with errors.context(force, "Writing out %s failed, its data may be lost", array):
+            if force and not writable:
+                raise exception.BrickException(f"No leg of {array} can be used to write it out.")
+            if md.is_running(host.sysfs, array):
+                block.sync(host, call, f"/dev/{array}", flush_limit_s)
+    for array in arrays:
+        with errors.context(force, "Array %s was not stopped", array):
+            md.stop(host, call, array)
+    md.unlink(host, call, volume.md_path)
+
+
+def stop_unused(
+    host: Host,
+    call: Call,
+    legs: Sequence[str],
+    spared: str | None,
+    arrays: Sequence[str] = (),
+) -> None:
+    """Stop arrays that nobody uses, to clean up. Never raises.
+
+    :param legs: whose arrays are stopped.
+    :param spared: the array that was there before, if any.
+    :param arrays: further ones to stop.
+    """
+    for array in dict.fromkeys((*md.find_array(host.sysfs, legs), *arrays)):
+        if array == spared or not host.sysfs.exists("block", array):
+            continue
+        try:
+            usage.refuse_if_used(host, call, [array])
+            md.stop(host, call, array)
+        except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
+            LOG.warning("Array %s is left: %s", array, exc)
+
+
+# -- extend ----------------------------------------------------------------------------------
+def grow(host: Host, call: Call, volume: NvmeVolume) -> int:
+    """Have a volume's array use the new size of its legs, and return its size in bytes.
+
+    :raises VolumeDeviceNotFound: it does not run.
+    :raises ProcessExecutionError: mdadm could not.
+    """
+    array = nodes.kernel_name(host, volume.md_path)
+    if array is None or not md.is_running(host.sysfs, array):
+        raise exception.VolumeDeviceNotFound(device=volume.md_path)
+    md.grow(host, call, volume.md_path)
+    size = block.read_size(host.sysfs, array)
+    if not size:
+        raise exception.BrickException(f"The size of {volume.md_path} cannot be read.")
+    return size
