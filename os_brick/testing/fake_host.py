@@ -21,6 +21,8 @@ from os_brick.testing.fc_storage import FcArray
 from os_brick.testing.fibre_channel import FibreChannel, Hba
 from os_brick.testing.iscsiadm import Iscsiadm
 from os_brick.testing.leftovers import Inventory
+from os_brick.testing.lvm import Lvm
+from os_brick.testing.lvm_programs import LvmPrograms
 from os_brick.testing.multipath import Multipathd
 from os_brick.testing.multipath_tools import Multipath, MultipathdClient
 from os_brick.testing.network import FakeNetwork
@@ -55,6 +57,7 @@ class FakeHost:
         self.fc = FibreChannel(world, self.scsi)
         self.zfcp = Zfcp(world, self.fc, self.scsi)
         self.mapper = DeviceMapper(world, self.devices)
+        self.lvm = Lvm(world, self.devices, self.mapper)
         self.node_records = Database()
         self.iscsid = Iscsid(world, self.network, self.sessions)
         self.multipathd = Multipathd(world, self.mapper)
@@ -108,6 +111,8 @@ class FakeHost:
         self.programs.install("multipath", Multipath(world, devices, mapper, daemon))
         self.programs.install("multipathd", MultipathdClient(world, devices, mapper, daemon))
         self.programs.install("dmsetup", Dmsetup(world, mapper))
+        for name, program in LvmPrograms(self.lvm, self.programs.call).programs().items():
+            self.programs.install(name, program)
         self.coreutils.files["/etc/iscsi/initiatorname.iscsi"] = (
             "## DO NOT EDIT OR REMOVE THIS FILE!\nInitiatorName=iqn.2010-10.org.example:host\n"
         )
