@@ -195,6 +195,12 @@ class DeviceInUse(BrickException):
     )
 
 
+class FormatRefused(BrickException):
+    """A volume that could not be opened was not formatted: it is not known to be empty."""
+
+    message = _("%(device)s was not formatted: %(reason)s")
+
+
 class DeadlineExceeded(BrickException):
     """A public call did not end in time, see option ``call_timeout``."""
 

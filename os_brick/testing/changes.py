@@ -20,6 +20,7 @@ from os_brick.testing.zfcp import Zfcp
 
 _WRITE_LIMIT_S = 120.0
 _INQUIRY_LIMIT_S = 15.0
+_START_LIMIT_S = 60.0
 
 
 class FakeChanges:
@@ -127,6 +128,21 @@ class FakeChanges:
         with self._world.lock:
             device = self._devices.find(f"/dev/mapper/{label}")
             return None if device is None else device.openers
+
+    def holds_luks(self, call: Call, name: str, number: str, length: int) -> bool:
+        with self._world.lock:
+            device = self._devices.find(f"/dev/{name}")
+        if device is None or device.dev != number:
+            raise OSError(errno.ENODEV, f"/dev/{name} is another device now")
+        self._world.record("read start", name)
+        limit_s = call.within(_START_LIMIT_S)
+        if not self._world.wait_for(lambda: device.storage()[0] != block.HANGS, limit_s):
+            raise TimeoutError(errno.ETIMEDOUT, f"the read of {name}")
+        with self._world.lock:
+            state, unit = device.storage()
+            if state != block.ALIVE or unit is None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), f"/dev/{name}")
+            return unit.luks is not None
 
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         with self._world.lock:

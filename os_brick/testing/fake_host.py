@@ -15,6 +15,7 @@ from os_brick.initiator.linux.locking import Locks
 from os_brick.initiator.linux.programs import Programs as ProgramsDoor
 from os_brick.testing.block import BlockDevice, Devices, Opening, Partition
 from os_brick.testing.changes import FakeChanges
+from os_brick.testing.cryptsetup import Blkid, Cryptsetup
 from os_brick.testing.device_mapper import DeviceMapper, Dmsetup, Mapping
 from os_brick.testing.faults import Delays, Faults
 from os_brick.testing.fc_storage import FcArray
@@ -111,6 +112,8 @@ class FakeHost:
         self.programs.install("multipath", Multipath(world, devices, mapper, daemon))
         self.programs.install("multipathd", MultipathdClient(world, devices, mapper, daemon))
         self.programs.install("dmsetup", Dmsetup(world, mapper))
+        self.programs.install("cryptsetup", Cryptsetup(world, devices, mapper))
+        self.programs.install("blkid", Blkid(devices))
         for name, program in LvmPrograms(self.lvm, self.programs.call).programs().items():
             self.programs.install(name, program)
         self.coreutils.files["/etc/iscsi/initiatorname.iscsi"] = (

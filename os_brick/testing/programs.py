@@ -294,7 +294,8 @@ class Coreutils:
             self._world.devfs.absolute_links.pop(path, None)
 
     def dd(self, process: Process) -> Answer:
-        """``dd if=DEVICE of=/dev/null count=1``: a read."""
+        """``dd if=DEVICE of=/dev/null count=1``: a read; of the content, only a LUKS header's magic
+        is printed."""
         words = dict(word.partition("=")[::2] for word in process.words[1:])
         device = self._device(words["if"])
         if device is None:
@@ -303,7 +304,8 @@ class Coreutils:
         state, unit = device.storage()
         if state != block.ALIVE or unit is None:
             return Answer(1, err=f"dd: error reading '{words['if']}': Input/output error\n")
-        return Answer(err="1+0 records in\n1+0 records out\n")
+        read = "LUKS" if unit.luks is not None and "of" not in words else ""
+        return Answer(out=read, err="1+0 records in\n1+0 records out\n")
 
     def scsi_id(self, process: Process) -> Answer:
         """``scsi_id --page 0x83 --whitelisted DEVICE``: asks the device itself."""

@@ -18,6 +18,17 @@ V = TypeVar("V", bound="MappedUnit")
 UP, SILENT, REFUSES, HANGS, DEAD = "up", "silent", "refuses", "hangs", "dead"
 
 
+@dataclass(frozen=True)
+class LuksHeader:
+    """A header of LUKS on a volume."""
+
+    version: int
+    passphrase: str
+    uuid: str = "0" * 32
+    #: cryptsetup takes it for none, though its magic is there.
+    damaged: bool = False
+
+
 @dataclass(eq=False)
 class Unit:
     """A logical unit of the array: what a volume is, whatever LUN leads to it."""
@@ -31,6 +42,9 @@ class Unit:
     read_only: bool = False
     #: All that ever reached the storage, in the order of its arrival.
     data: bytes = b""
+    luks: LuksHeader | None = None
+    #: What blkid finds on it: ``"ext4"``.
+    signature: str = ""
 
 
 @dataclass(eq=False)

@@ -19,6 +19,7 @@ from os_brick.initiator.linux.programs import Programs
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.privileged import device_mapper, rootwrap
+from os_brick.privileged import luks as privileged_luks
 from os_brick.privileged import scsi as privileged_scsi
 from os_brick.privileged import zfcp as privileged_zfcp
 
@@ -29,6 +30,8 @@ _ZFCP = "bus/ccw/drivers/zfcp"
 _WRITE_LIMIT_S = 120.0
 _INQUIRY_LIMIT_S = 15.0
 _OPEN_LIMIT_S = 5.0
+_START_LIMIT_S = 60.0
+_MIB = 1 << 20
 
 
 class Changes(Protocol):
@@ -70,6 +73,10 @@ class Changes(Protocol):
 
     def open_count(self, call: Call, label: str) -> int | None:
         """Return how often a mapping is open; None if that cannot be said."""
+
+    def holds_luks(self, call: Call, name: str, number: str, length: int) -> bool:
+        """Read the first ``length`` bytes (whole MiB) of this very block device past the page
+        cache, and tell whether a LUKS header is there."""
 
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         """Return startup and scan mode of an iSCSI node record; empty: no record; None: cannot be
@@ -177,6 +184,13 @@ class PrivilegedChanges:
         count: int | None = device_mapper.open_count(label)
         return count
 
+    def holds_luks(self, call: Call, name: str, number: str, length: int) -> bool:
+        with call.step(f"read the start of {name}") as step:
+            limit_s = call.within(_START_LIMIT_S)
+            found = bool(privileged_luks.holds_header(name, number, length, limit_s))
+            step.outcome = "LUKS" if found else "no LUKS"
+            return found
+
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         settings: dict[str, str] | None = privileged_scsi.read_node_settings(iqn, address, port)
         return settings
@@ -252,6 +266,15 @@ class ProgramChanges:
     def open_count(self, call: Call, label: str) -> int | None:
         # dmsetup could tell, but this is asked again and again; `multipath -f` refuses by itself.
         return None
+
+    def holds_luks(self, call: Call, name: str, number: str, length: int) -> bool:
+        read = ("dd", f"if=/dev/{name}", "iflag=direct")
+        whole = (*read, "of=/dev/null", "bs=1M", f"count={length // _MIB}")
+        self._programs.run(call, *whole, limit_s=_START_LIMIT_S).check()
+        first = (*read, "bs=4096", "count=1")
+        result = self._programs.run(call, *first, limit_s=_START_LIMIT_S).check()
+        # What is no text of the magic "LUKS\xba\xbe" has been dropped.
+        return result.out.startswith("LUKS")
 
     def node_settings(self, call: Call, iqn: str, address: str, port: int) -> dict[str, str] | None:
         return None

@@ -24,8 +24,13 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+from oslo_config import cfg
+from oslo_log import log as logging
+
 from os_brick import exception
 from os_brick.initiator.linux.call import Call
+
+LOG = logging.getLogger(__name__)
 
 _FILE = "os-brick.locks"
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (fcntl(2)).
@@ -95,6 +100,21 @@ class Locks:
         # holding.
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
         os.close(fd)
+
+
+@contextlib.contextmanager
+def held_if_possible(locks: Locks, call: Call, names: Iterable[str]) -> Iterator[None]:
+    """Hold the locks, or nothing where the service has configured no directory for them.
+
+    For protocols whose services may do without ``[os_brick] lock_path``: what the lock keeps apart
+    must come out right all the same, by looking again.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.held(call, names))
+        except cfg.RequiredOptError:
+            LOG.debug("No lock_path is configured: going on without the locks of %s", names)
+        yield
 
 
 def _set(fd: int, name: str, shared: bool) -> bool:

@@ -174,3 +174,16 @@ result = msgpack.unpackb(msgpack.packb(hidden, use_bin_type=True))[1]
     assert result == "Zq7"
     assert "reply: (4, '***')" in log
     assert "Zq7" not in log
+
+
+def test_a_secret_on_standard_input_is_in_no_log(service: Any) -> None:
+    result, log = service(
+        """
+secret = privileged.Hidden("päss\\nwörd-Zq7")
+result = rootwrap.execute("wc", "-c", process_input=secret, run_as_root=True)[0].split()
+attempt(rootwrap.execute, "false", process_input=secret, run_as_root=True)
+"""
+    )
+
+    assert result == ["15"]
+    assert "Zq7" not in log
