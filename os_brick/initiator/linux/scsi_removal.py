@@ -58,10 +58,17 @@ def detach(
     carry_out(host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s)
     with errors.context(force, "Removing dangling links failed"):
         unlink_dangling(host, call, identities)
-    with errors.context(force, "What the paths came by is left"):
-        leave()
-    with errors.context(force, "multipathd has not let go of all paths"):
-        forget(host, call, removal)
+    # The log-out does not wait until udev and multipathd have learned that the disks are gone.
+    leaving, letting_go = "what the paths came by is left", "multipathd has not let go of all paths"
+    last: dict[str, Callable[[], None]] = {
+        leaving: leave,
+        letting_go: partial(forget, host, call, removal),
+    }
+    ends = call.each(last, what="last traces of the volume")
+    for trouble, end in ends.items():
+        with errors.context(force, "After the removal %s", trouble):
+            if end.error is not None:
+                raise end.error
 
 
 def carry_out(
