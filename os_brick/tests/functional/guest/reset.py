@@ -47,7 +47,8 @@ def _maps() -> None:
         if name:
             kernel.run("dmsetup", "resume", name, check=False)
             kernel.run("dmsetup", "message", name, "0", "fail_if_no_path", check=False)
-    for dm in kernel.names("/sys/block"):
+    # Later ones may sit on earlier ones.
+    for dm in sorted(kernel.names("/sys/block"), key=lambda name: (len(name), name), reverse=True):
         name = kernel.read(f"/sys/block/{dm}/dm/name")
         if name:
             _with_patience(["multipathd", "del", "map", name])

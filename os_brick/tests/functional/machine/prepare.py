@@ -29,6 +29,7 @@ PACKAGES = {
     "udevadm": "udev",
     "sudo": "sudo",
     "dmsetup": "dmsetup",
+    "cryptsetup": "cryptsetup-bin",
     "zstd": "zstd",
     "mkfs.ext4": "e2fsprogs",
     "setsid": "util-linux",
