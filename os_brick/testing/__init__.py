@@ -23,6 +23,8 @@ virtual (:mod:`os_brick.testing.clock`). What there is to hold, by noun:
 * a volume: ``properties``, ``connection(plural=…, text_lun=…, …)``, ``data``, ``wwid``;
   ``vanish``, ``map_after``, ``remap``, ``grow``.
 * a portal: ``silent``, ``refuse``, ``hang``, ``kill``, ``restore``, ``login_s``.
+* ``ceph`` (a cluster: ``image``, ``be``, ``map``, ``bindings``) and ``shares`` (remote file
+  systems: ``share``, ``occupy``, ``mounted``).
 * the parts of the host: ``multipathd``, ``iscsid``, ``node_records``, ``sessions``, ``udev``,
   ``network``, ``devices``, ``mapper``, each with the settings that an operator has.
 * ``faults``: ``hang``, ``fail``, ``slow``, ``mumble`` (programs by their words), ``unreadable``

@@ -102,7 +102,7 @@ class Partition(BlockDevice):
         return [self.parent] if self.parent is not None else []
 
 
-def _octal(where: str) -> str:
+def octal(where: str) -> str:
     """Return a path as the mount table writes it (proc(5)): blanks in octal."""
     return where.replace(" ", "\\040")
 
@@ -115,9 +115,11 @@ class Devices:
         self._world = world
         self._by_name: dict[str, BlockDevice] = {}
         self._mount_ids = itertools.count(100)
+        #: Further lines of the mount table, of file systems without a device.
+        self.more_mounts: list[Callable[[], list[str]]] = []
         #: Called with a device whose last user has gone.
         self.when_idle: list[Callable[[BlockDevice], None]] = []
-        self._write_mounts()
+        self.show_mounts()
 
     # -- finding ---------------------------------------------------------------------------
     def names(self) -> list[str]:
@@ -300,7 +302,7 @@ class Devices:
             if device.claimed and not device.mounts:
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
             device.mounts.append(where)
-            self._write_mounts()
+            self.show_mounts()
         self._world.notify()
 
     def unmount(self, where: str) -> None:
@@ -313,17 +315,19 @@ class Devices:
                     if state == ALIVE and unit is not None:
                         self._write_out(device, unit)
                     self._tell_idle(device)
-            self._write_mounts()
+            self.show_mounts()
         self._world.notify()
 
-    def _write_mounts(self) -> None:
+    def show_mounts(self) -> None:
+        """Write the mount table."""
         lines = ["22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw"]
         for device in self._by_name.values():
             for where in device.mounts:
                 lines.append(
-                    f"{next(self._mount_ids)} 22 {device.dev} / {_octal(where)}"
+                    f"{next(self._mount_ids)} 22 {device.dev} / {octal(where)}"
                     f" rw,relatime shared:1 - ext4 /dev/{device.name} rw"
                 )
+        lines.extend(line for more in self.more_mounts for line in more())
         self._world.proc.write("self/mountinfo", "\n".join(lines))
 
     def _write_out(self, device: BlockDevice, unit: Unit) -> None:

@@ -124,6 +124,24 @@ class FakeChanges:
             device = self._devices.find(f"/dev/{name}")
             return device is not None and device.claimed
 
+    def store_ceph_conf(self, call: Call, name: str, text: str) -> str:
+        self._world.record("store", name)
+        self._world.run.write(f"os-brick/{name}", text.encode())
+        return f"/run/os-brick/{name}"
+
+    def delete_ceph_conf(self, call: Call, path: str) -> None:
+        self._world.record("delete", path)
+        self._world.run.remove(path.removeprefix("/run/"))
+
+    def is_readable(self, call: Call, path: str) -> bool:
+        with self._world.lock:
+            device = self._devices.find(path)
+        self._world.record("read", path)
+        if device is None:
+            return False
+        limit_s = call.within(_INQUIRY_LIMIT_S)
+        return self._world.wait_for(lambda: device.storage()[0] == block.ALIVE, limit_s)
+
     def open_count(self, call: Call, label: str) -> int | None:
         with self._world.lock:
             device = self._devices.find(f"/dev/mapper/{label}")

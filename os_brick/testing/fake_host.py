@@ -14,6 +14,7 @@ from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.locking import Locks
 from os_brick.initiator.linux.programs import Programs as ProgramsDoor
 from os_brick.testing.block import BlockDevice, Devices, Opening, Partition
+from os_brick.testing.ceph import Ceph
 from os_brick.testing.changes import FakeChanges
 from os_brick.testing.cryptsetup import Blkid, Cryptsetup
 from os_brick.testing.device_mapper import DeviceMapper, Dmsetup, Mapping
@@ -31,6 +32,7 @@ from os_brick.testing.open_iscsi import Database, Iscsid
 from os_brick.testing.programs import Coreutils, Programs
 from os_brick.testing.scsi import Disk, ScsiLayer
 from os_brick.testing.sessions import Session, Sessions
+from os_brick.testing.shares import Shares
 from os_brick.testing.storage import Chap, IscsiTarget, Unit, parse_portal
 from os_brick.testing.udev import Udev
 from os_brick.testing.world import Change, Loss, World
@@ -65,6 +67,8 @@ class FakeHost:
         self.udev = Udev(world)
         self.programs = Programs(world)
         self.coreutils = Coreutils(world, self.devices, self.scsi, self.zfcp)
+        self.ceph = Ceph(world, self.devices)
+        self.shares = Shares(world, self.devices)
         self._connect_parts()
         self._install_programs()
         self._numbers = itertools.count(1)
@@ -78,6 +82,7 @@ class FakeHost:
             self.multipathd,
             self.zfcp,
         )
+        self._inventory.more += [self.ceph.inventory, self.shares.inventory]
         self._before: list[str] | None = None
         self.host = self._make_host(foreign=False)
         #: The same host as a service sees it that supplies its own execute function: all by
@@ -116,6 +121,8 @@ class FakeHost:
         self.programs.install("blkid", Blkid(devices))
         for name, program in LvmPrograms(self.lvm, self.programs.call).programs().items():
             self.programs.install(name, program)
+        for name, program in (self.ceph.programs() | self.shares.programs()).items():
+            self.programs.install(name, program)
         self.coreutils.files["/etc/iscsi/initiatorname.iscsi"] = (
             "## DO NOT EDIT OR REMOVE THIS FILE!\nInitiatorName=iqn.2010-10.org.example:host\n"
         )
@@ -135,6 +142,7 @@ class FakeHost:
             proc=world.procfs,
             dev=world.devfs,
             run=world.runfs,
+            etc=world.etcfs,
             clock=world.clock,
             locks=Locks(lambda: os.path.join(world.root, "locks")),
             network=self.network,

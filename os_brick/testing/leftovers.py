@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from os_brick.testing.block import Devices
 from os_brick.testing.device_mapper import DeviceMapper
@@ -36,6 +37,8 @@ class Inventory:
         self._iscsid = iscsid
         self._multipathd = multipathd
         self._zfcp = zfcp
+        #: Called for further lines, one for each thing.
+        self.more: list[Callable[[], list[str]]] = []
 
     def all(self) -> list[str]:
         """Return one line for each thing."""
@@ -56,6 +59,7 @@ class Inventory:
                 *self._zfcp.units(),
                 *(f"path {one.name} in multipathd" for one in self._multipathd.paths),
                 *(f"link {link}" for link in self._links()),
+                *(line for more in self.more for line in more()),
             ]
 
     def _describe(self, name: str) -> str:

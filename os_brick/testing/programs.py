@@ -278,8 +278,12 @@ class Coreutils:
         raise AssertionError(f"{path} is not below /dev")
 
     def rm(self, process: Process) -> Answer:
-        """``rm -f LINK…`` below ``/dev``."""
-        self.unlink(*[word for word in process.words[1:] if not word.startswith("-")])
+        """``rm -f FILE…``: links below ``/dev``, files below ``/run``."""
+        for path in [word for word in process.words[1:] if not word.startswith("-")]:
+            if path.startswith("/run/"):
+                self._world.run.remove(path.removeprefix("/run/"))
+            else:
+                self.unlink(path)
         return Answer()
 
     def unlink(self, *links: str) -> None:

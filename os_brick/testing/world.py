@@ -50,10 +50,12 @@ class World:
         self.dev = Folder(os.path.join(self.root, "dev"), graveyard)
         self.proc = Folder(os.path.join(self.root, "proc"), graveyard)
         self.run = Folder(os.path.join(self.root, "run"), graveyard)
+        self.etc = Folder(os.path.join(self.root, "etc"), graveyard)
         self.sysfs = FaultyTree(self.sys.root, "sys", self.faults)
         self.devfs = DeviceTree(self.dev.root, self.faults, Tree(self.sys.root))
         self.procfs = FaultyTree(self.proc.root, "proc", self.faults)
         self.runfs = FaultyTree(self.run.root, "run", self.faults)
+        self.etcfs = FaultyTree(self.etc.root, "etc", self.faults)
         #: What the library did that a host would not forgive; told at the end of the test.
         self.complaints: list[str] = []
         self.lost: list[Loss] = []

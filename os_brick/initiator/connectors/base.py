@@ -126,6 +126,10 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector, HasHost):
         with public_call(operation, self.host.clock, cfg.CONF.os_brick.call_timeout) as call:
             yield call
 
+    def _volume_lock(self, call: Call, volume: Volume) -> contextlib.AbstractContextManager[None]:
+        """Return what calls for the same volume exclude each other by."""
+        return self.host.locks.held(call, volume.lock_names)
+
     @contextlib.contextmanager
     def _detaching(
         self, volume: Volume, force: bool, ignore_errors: bool
@@ -139,7 +143,7 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector, HasHost):
         errors = exception.ExceptionChainer()
         with self._public_call(f"Detach of {volume}") as call:
             try:
-                with errors.context(force), self.host.locks.held(call, volume.lock_names):
+                with errors.context(force), self._volume_lock(call, volume):
                     yield call, errors
             except Exception:
                 self._warn_of_leftovers(volume)

@@ -19,6 +19,7 @@ from os_brick.initiator.linux.programs import Programs
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.privileged import device_mapper, rootwrap
+from os_brick.privileged import rbd as privileged_rbd
 from os_brick.privileged import luks as privileged_luks
 from os_brick.privileged import scsi as privileged_scsi
 from os_brick.privileged import zfcp as privileged_zfcp
@@ -87,6 +88,15 @@ class Changes(Protocol):
 
     def unlink(self, call: Call, *links: str) -> None:
         """Remove links; a missing one is no error."""
+
+    def store_ceph_conf(self, call: Call, name: str, text: str) -> str:
+        """Write a configuration file of Ceph's that only root can read; return its path."""
+
+    def delete_ceph_conf(self, call: Call, path: str) -> None:
+        """Delete such a file; a missing one is no error."""
+
+    def is_readable(self, call: Call, path: str) -> bool:
+        """Tell whether root can read the beginning of a device or file."""
 
 
 def _no_such_lun(answer: dict[str, Any]) -> bool:
@@ -201,6 +211,19 @@ class PrivilegedChanges:
     def unlink(self, call: Call, *links: str) -> None:
         rootwrap.unlink_root(*links, no_errors=True)
 
+    def store_ceph_conf(self, call: Call, name: str, text: str) -> str:
+        with call.step(f"store {name}"):
+            path: str = privileged_rbd.store_conf(name, text)
+            return path
+
+    def delete_ceph_conf(self, call: Call, path: str) -> None:
+        with call.step(f"delete {path}"):
+            privileged_rbd.delete_if_exists(path)
+
+    def is_readable(self, call: Call, path: str) -> bool:
+        with call.step(f"read {path}"):
+            return bool(privileged_rbd.check_valid_path(path))
+
 
 class ProgramChanges:
     """The same by programs, for an execute function that a service supplied."""
@@ -284,3 +307,20 @@ class ProgramChanges:
 
     def unlink(self, call: Call, *links: str) -> None:
         self._programs.run(call, "rm", "-f", *links, limit_s=_INQUIRY_LIMIT_S).check()
+
+    def store_ceph_conf(self, call: Call, name: str, text: str) -> str:
+        folder = privileged_rbd.FOLDER
+        path = f"{folder}/{name}"
+        mkdir = ("mkdir", "-p", "-m", "0700", folder)
+        self._programs.run(call, *mkdir, limit_s=_INQUIRY_LIMIT_S).check()
+        # The new file has this mode from its first moment on (install of coreutils).
+        install = ("install", "-m", "0600", "/dev/stdin", path)
+        self._programs.run(call, *install, limit_s=_INQUIRY_LIMIT_S, stdin=text).check()
+        return path
+
+    def delete_ceph_conf(self, call: Call, path: str) -> None:
+        self._programs.run(call, "rm", "-f", path, limit_s=_INQUIRY_LIMIT_S).check()
+
+    def is_readable(self, call: Call, path: str) -> bool:
+        words = ("dd", f"if={path}", "of=/dev/null", "bs=4096", "count=1")
+        return self._programs.run(call, *words, limit_s=_WRITE_LIMIT_S).code == 0

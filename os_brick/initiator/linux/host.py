@@ -71,6 +71,7 @@ class Host:
     proc: Tree = field(default_factory=lambda: Tree("/proc"))
     dev: Tree = field(default_factory=lambda: Tree("/dev"))
     run: Tree = field(default_factory=lambda: Tree("/run"))
+    etc: Tree = field(default_factory=lambda: Tree("/etc"))
     clock: Clock = field(default_factory=SystemClock)
     locks: Locks = field(default_factory=lambda: Locks(opts.get_lock_path))
     network: Network = field(default_factory=SystemNetwork)

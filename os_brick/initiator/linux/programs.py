@@ -62,7 +62,8 @@ class Result:
 
 
 class Programs:
-    """Runs programs as root through the execute function of the connector's owner."""
+    """Runs programs, as root if not said otherwise, through the execute function of the connector's
+    owner."""
 
     def __init__(self, execute: Execute, root_helper: str | None) -> None:
         #: The execute function itself.
@@ -70,31 +71,40 @@ class Programs:
         self._root_helper = root_helper
 
     def run(
-        self, call: Call, *words: str, limit_s: float, shown: int = 0, stdin: str | None = None
+        self,
+        call: Call,
+        *words: str,
+        limit_s: float,
+        shown: int = 0,
+        stdin: str | None = None,
+        as_root: bool = True,
     ) -> Result:
-        """Run a program as root and return how it ended; its exit code raises nothing.
+        """Run a program and return how it ended; its exit code raises nothing.
 
         :param words: the program and its arguments; there is no shell.
         :param limit_s: seconds after which it is stopped; never beyond the call's deadline.
         :param stdin: text for its standard input.
         :param shown: how many words the timeline shows (all if 0): leave the secrets out.
+        :param as_root: False runs it as the user of the service.
         :raises DeadlineExceeded: if the call's time was over before it began.
         """
         line = " ".join(words[: shown or len(words)])
         call.check(line)
         with call.step(line) as step:
-            result = self._run(words, max(call.within(limit_s), _SHORTEST_LIMIT_S), stdin)
+            result = self._run(words, max(call.within(limit_s), _SHORTEST_LIMIT_S), stdin, as_root)
             step.outcome = f"exit {result.code}" if result.code is not None else "no answer"
             return result
 
-    def _run(self, words: tuple[str, ...], limit_s: float, stdin: str | None) -> Result:
+    def _run(
+        self, words: tuple[str, ...], limit_s: float, stdin: str | None, as_root: bool
+    ) -> Result:
         # Only what oslo's own processutils.execute knows too: services supply it in place of ours.
         keywords: dict[str, Any] = {} if stdin is None else {"process_input": stdin}
+        if as_root:
+            keywords.update(run_as_root=True, root_helper=self._root_helper)
         try:
             answer = self.execute(
                 *words,
-                run_as_root=True,
-                root_helper=self._root_helper,
                 check_exit_code=[0],
                 timeout=limit_s,
                 **keywords,
