@@ -12,7 +12,7 @@
         assert fake_host.leftovers() == []
 
 The fixture ``fake_host`` is in :mod:`os_brick.testing.pytest_plugin`; without pytest it is
-``with FakeHost(an_empty_folder) as host``. No kernel, root or program is needed, and time is
+``with FakeHost() as host``. No kernel, root or program is needed, and time is
 virtual (:mod:`os_brick.testing.clock`). What there is to hold, by noun:
 
 * ``fake_host``: ``iscsi_target``, ``connector``, ``host`` (the doors for the library), ``execute``

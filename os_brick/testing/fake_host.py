@@ -47,10 +47,11 @@ class FakeHost:
     """A Linux host with iSCSI, Fibre Channel and multipath, its networks and arrays, all in one
     folder.
 
-    :param root: an empty folder.
+    :param root: an empty folder, which is left as it is at the end. None: one that exists as long
+        as the host, in memory where there is room.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str | None = None) -> None:
         self._world = World(root)
         world = self._world
         self.network = FakeNetwork(world)
@@ -385,7 +386,7 @@ class FakeHost:
 
     def close(self) -> None:
         """End this host: threads that wait in it get a RuntimeError."""
-        self._world.clock.close()
+        self._world.close()
 
     def __enter__(self) -> FakeHost:
         return self

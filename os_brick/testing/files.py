@@ -6,9 +6,26 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
+import tempfile
 
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.testing.faults import Faults
+
+# A memory file system as a container may have it (64 MB) is too small for several hosts at once.
+_SHM, _SHM_FREE = "/dev/shm", 1 << 28  # noqa: S108 - only asked whether it is there; mkdtemp makes the folder
+_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def new_folder() -> str:
+    """Return a new empty folder, in memory where there is room: a host's many small files take a
+    disk's file system ten times as long."""
+    try:
+        room = os.statvfs(_SHM)
+        if room.f_bavail * room.f_frsize >= _SHM_FREE:
+            return tempfile.mkdtemp(prefix="fake-host-", dir=_SHM)
+    except OSError:
+        pass  # there is none, or none for this user
+    return tempfile.mkdtemp(prefix="fake-host-")
 
 
 class Graveyard:
@@ -48,11 +65,9 @@ class Folder:
     def write(self, name: str, value: object) -> None:
         """Write a file at once, as a reader of sysfs sees it: the old or the new content, never
         half of it."""
-        path = self.path(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         staging = self._graveyard.new_path()
         _write(staging, value)
-        os.rename(staging, path)
+        self._appear(staging, name)
 
     def read(self, name: str) -> str:
         """Return the stripped text of a file; empty if it is not there."""
@@ -73,9 +88,16 @@ class Folder:
                 os.makedirs(folder, exist_ok=True)
             if file_name:
                 _write(f"{folder}/{file_name}", value)
+        self._appear(staging, name)
+
+    def _appear(self, staging: str, name: str) -> None:
+        """Move what was made elsewhere to its place."""
         path = self.path(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.rename(staging, path)
+        try:
+            os.rename(staging, path)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.rename(staging, path)
 
     def remove(self, name: str) -> None:
         """Make a file, link or directory disappear at once; nothing happens if it is not there."""
@@ -86,16 +108,9 @@ class Folder:
 
     def link(self, name: str, target: str) -> None:
         """Make a relative link to another entry of this tree, in place of whatever has its name."""
-        path = self.path(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         staging = self._graveyard.new_path()
-        # As the kernel and udev write it: up to a directory above the target, then down to its
-        # name.
-        folder, name_there = os.path.split(self.path(target))
-        os.symlink(
-            os.path.join(os.path.relpath(folder, os.path.dirname(path)), name_there), staging
-        )
-        os.rename(staging, path)
+        os.symlink(_relative(name, target), staging)
+        self._appear(staging, name)
 
     def names(self, name: str) -> list[str]:
         """Return the sorted names in a directory; none if it is not there."""
@@ -105,9 +120,28 @@ class Folder:
             return []
 
 
+def _relative(link: str, target: str) -> str:
+    """Return the text of a link as the kernel and udev write it: up to a directory above the
+    target, then down to its name.
+
+    Both are places in one tree.
+    """
+    above, down = link.split("/")[:-1], target.split("/")
+    common = 0
+    # never down to the target's own name: the link may lie in the target
+    while common < min(len(above), len(down) - 1) and above[common] == down[common]:
+        common += 1
+    return "/".join([".."] * (len(above) - common) + down[common:])
+
+
 def _write(path: str, value: object) -> None:
-    with open(path, "wb") as file:
-        file.write(value if isinstance(value, bytes) else f"{value}\n".encode())
+    data = value if isinstance(value, bytes) else f"{value}\n".encode()
+    fd = os.open(path, _FILE_FLAGS, 0o644)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
 
 
 class FaultyTree(Tree):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +11,8 @@ from os_brick.testing.fake_host import FakeHost
 
 
 @pytest.fixture
-def fake_host(tmp_path: pathlib.Path) -> Iterator[FakeHost]:
+def fake_host() -> Iterator[FakeHost]:
     """A fresh :class:`~os_brick.testing.FakeHost`; mistakes against it fail the test at its end."""
-    with FakeHost(str(tmp_path / "host")) as host:
+    with FakeHost() as host:
         yield host
         host.check()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.testing.clock import VirtualClock
 from os_brick.testing.faults import Delays, Faults
-from os_brick.testing.files import DeviceTree, FaultyTree, Folder, Graveyard
+from os_brick.testing.files import DeviceTree, FaultyTree, Folder, Graveyard, new_folder
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class World:
     The model's state is guarded by ``lock``. Whoever waits does so without holding it.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = os.path.realpath(root)
+    def __init__(self, root: str | None) -> None:
+        self._is_own_root = root is None
+        self.root = os.path.realpath(new_folder() if root is None else root)
         os.makedirs(self.root, exist_ok=True)
         self.clock = VirtualClock()
         self.faults = Faults()
@@ -63,6 +65,16 @@ class World:
         self.journal: list[str] = []
         self._waiting: set[threading.Event] = set()
         self._watchers: list[Callable[[], bool]] = []
+
+    def close(self) -> None:
+        """End the host's time, and remove its folder unless somebody gave it."""
+        self.clock.close()
+        if self._is_own_root:
+            self._is_own_root = False
+            # Out of the way of threads that are ending: they might write while it is emptied.
+            gone = f"{self.root}.gone"
+            os.rename(self.root, gone)
+            shutil.rmtree(gone)
 
     def after(self, seconds: float, action: Callable[[], object]) -> Callable[[], None]:
         """Have the model change after some virtual time; at once with none."""

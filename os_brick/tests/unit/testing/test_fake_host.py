@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import pathlib
 import threading
 
 import pytest
@@ -13,6 +15,31 @@ from os_brick import exception
 from os_brick.initiator.linux.scsi import Hctl, read_disk
 from os_brick.testing import FakeHost
 from os_brick.tests.unit.testing.helpers import new_call, run, session_to
+
+
+def test_a_host_leaves_no_folder_though_a_thread_waits_in_it() -> None:
+    told: list[bool] = []
+
+    def wait() -> None:
+        with pytest.raises(RuntimeError):
+            host.pass_time(3600)
+        told.append(True)
+
+    thread = threading.Thread(target=wait)
+    with FakeHost() as host:
+        root = os.path.dirname(host.host.sysfs.root)
+        assert os.path.isdir(root)
+        thread.start()
+        host.pass_time(1)  # which it does once the thread waits too
+    assert not os.path.exists(root)
+    thread.join(30)
+    assert told == [True]
+
+
+def test_a_folder_that_was_given_stays(tmp_path: pathlib.Path) -> None:
+    with FakeHost(str(tmp_path / "host")) as host:
+        host.iscsi_target().lun(1)
+    assert (tmp_path / "host" / "sys" / "class" / "block").is_dir()
 
 
 def test_every_program_is_recorded_in_order(fake_host: FakeHost) -> None:

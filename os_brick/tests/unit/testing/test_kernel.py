@@ -30,15 +30,13 @@ def test_a_session_shows_its_target_and_portal(fake_host: FakeHost) -> None:
     assert (found.sid, found.host, found.state) == (session.sid, 2, "LOGGED_IN")
 
 
-def test_links_are_relative_and_lead_inside_the_folder(
-    fake_host: FakeHost, tmp_path: os.PathLike[str]
-) -> None:
+def test_links_are_relative_and_lead_inside_the_folder(fake_host: FakeHost) -> None:
     target = fake_host.iscsi_target(portals=2)
     target.lun(1)
     for index in range(2):
         session_to(fake_host, target, index)
     fake_host.pass_time(1)
-    root = os.path.realpath(os.path.join(tmp_path, "host"))
+    root = os.path.realpath(os.path.dirname(fake_host.host.sysfs.root))
     links = [
         os.path.join(folder, name)
         for top in ("sys", "dev")

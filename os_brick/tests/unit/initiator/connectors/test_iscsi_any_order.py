@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -150,7 +149,7 @@ def finish(host: FakeHost, connector: Any, volume: Volume, info: Any) -> None:
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_attach_and_detach_under_any_trouble(story: Story) -> None:
-    with tempfile.TemporaryDirectory() as root, FakeHost(root) as host:
+    with FakeHost() as host:
         tell(host, story)
         host.check()
 
@@ -229,7 +228,7 @@ LIVES = st.lists(
     max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_volumes_of_one_target_side_by_side(story: Story, lives: list[Life], calm: bool) -> None:
-    with tempfile.TemporaryDirectory() as root, FakeHost(root) as host:
+    with FakeHost() as host:
         tell_of_several(host, story, lives, calm)
         host.check()
 
@@ -278,5 +277,5 @@ def tell_of_several(host: FakeHost, story: Story, lives: list[Life], calm: bool)
 @pytest.mark.parametrize("multipath", [False, True])
 def test_the_story_without_trouble(multipath: bool) -> None:
     story = Story(2, multipath, "no", "fail", False, 0.005, 0.02, 0.0, (), (), False)
-    with tempfile.TemporaryDirectory() as root, FakeHost(root) as host:
+    with FakeHost() as host:
         tell(host, story)
