@@ -7,8 +7,8 @@ stands still until all threads wait, then it jumps to what comes first: somebody
 happening (:meth:`VirtualClock.at`).
 
 Whether everybody waits is known exactly if all threads of the process wait here. Otherwise (a test
-joins its threads, a thread waits for a lock) it is found by watching: no thread may be running or
-runnable (``/proc``), and none may have moved on, for some looks in a row.
+joins its threads, a thread waits for a lock) it is found by watching: by ``/proc`` no thread is
+running or runnable, and none has run since the look before.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ import heapq
 import itertools
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
 LOG = logging.getLogger(__name__)
 
 _LOOK_S = 0.0005
-_QUIET_LOOKS = 2
 # A wait that nothing can end (no happening, no timeout) is a test's mistake, told instead of hung
 # on.
 FOREVER_S = 10.0 * 365 * 86400
@@ -64,7 +62,7 @@ class VirtualClock:
         self._now = 0.0
         self._lock = threading.Lock()
         self._waiters: set[_Waiter] = set()
-        self._idle: set[int] = set()
+        self._idle: dict[int, tuple[threading.Thread, ...]] = {}
         self._happenings: list[_Happening] = []
         self._numbers = itertools.count()
         self._moving = False
@@ -92,7 +90,8 @@ class VirtualClock:
             self._waiters.add(waiter)
             self._generation += 1
             self._start_pump()
-        self._somebody_waits.set()
+        if not self._somebody_waits.is_set():
+            self._somebody_waits.set()
         self._move_on_if_all_wait()
         waiter.released.acquire()
         if self._closed:
@@ -138,20 +137,23 @@ class VirtualClock:
             self.wait(left, changed)
 
     @contextlib.contextmanager
-    def idle(self) -> Iterator[None]:
+    def idle(self, *threads: threading.Thread) -> Iterator[None]:
         """Say that this thread only waits for others (joins them) in the block.
 
         Nothing breaks without, but who waits is known at once then instead of by watching.
+
+        :param threads: the started threads that it waits for: once all of them have ended, it has
+            work again. Without any it counts as waiting until the block ends.
         """
         here = threading.get_ident()
         with self._lock:
-            self._idle.add(here)
+            self._idle[here] = threads
         try:
             self._move_on_if_all_wait()
             yield
         finally:
             with self._lock:
-                self._idle.discard(here)
+                del self._idle[here]
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, for a test that only wants to see what happens."""
@@ -189,8 +191,12 @@ class VirtualClock:
 
     def _all_wait(self) -> bool:
         """Tell whether every thread of the process waits here (needs the lock)."""
-        waiting = {waiter.thread for waiter in self._waiters} | self._idle
-        return all(one.ident in waiting or isinstance(one, _Pump) for one in threading.enumerate())
+        present = threading.enumerate()
+        waiting = {waiter.thread for waiter in self._waiters}
+        for ident, threads in self._idle.items():
+            if not threads or any(thread in present for thread in threads):
+                waiting.add(ident)
+        return all(one.ident in waiting or isinstance(one, _Pump) for one in present)
 
     def _move_on_if_all_wait(self) -> None:
         while not self._wake_signalled():
@@ -224,23 +230,20 @@ class VirtualClock:
     # -- watching --------------------------------------------------------------------------
     def _watch(self) -> None:
         """Move time on whenever nobody has anything left to do in real time."""
-        quiet, seen = 0, None
-        pause = threading.Event()
+        generation, seen = -1, None
+        pause = threading.Lock()
+        pause.acquire()
         while not self._closed:
             if not self._waiters:
                 self._somebody_waits.wait()
                 self._somebody_waits.clear()
-                quiet = 0
-            pause.wait(_LOOK_S)
-            if self._wake_signalled():
-                quiet = 0
+            pause.acquire(timeout=_LOOK_S)
+            if self._wake_signalled() or generation != self._generation:
+                generation, seen = self._generation, None  # time moves on without this thread
                 continue
-            look = (self._generation, _positions())
-            quiet = quiet + 1 if look == seen else 0
-            seen = look
-            if quiet >= _QUIET_LOOKS and not _anybody_runs():
-                quiet = 0
-                self._move_on(functools.partial(self._is_unchanged_since, look[0]))
+            before, seen = seen, _standstill()
+            if seen is not None and seen == before:
+                self._move_on(functools.partial(self._is_unchanged_since, generation))
 
     def _is_unchanged_since(self, generation: int) -> bool:
         return generation == self._generation
@@ -250,27 +253,26 @@ class _Pump(threading.Thread):
     """The thread of a clock that watches the others."""
 
 
-def _positions() -> dict[int, tuple[int, int]]:
-    """Return where in the program each thread but this one is."""
-    here = threading.get_ident()
-    return {
-        ident: (id(frame), frame.f_lasti)
-        for ident, frame in sys._current_frames().items()
-        if ident != here
-    }
+def _standstill() -> dict[str, bytes] | None:
+    """Return how often each other thread of this process was taken off a processor so far.
 
+    A thread whose count is the same at two looks has not run between them. To look at its state
+    alone would not do: one that wants the interpreter's lock, which this thread has as it looks,
+    seems to sleep.
 
-def _anybody_runs() -> bool:
-    """Tell whether another thread of this process runs, wants to run, or waits for a disk."""
+    :returns: None if one runs, wants to run, or waits for a disk.
+    """
     here = str(threading.get_native_id())
+    switches = {}
     for thread in os.listdir("/proc/self/task"):
         if thread == here:
             continue
         try:
-            with open(f"/proc/self/task/{thread}/stat", "rb") as stat:
-                state = stat.read().rpartition(b") ")[2][:1]
+            with open(f"/proc/self/task/{thread}/status", "rb", buffering=0) as file:
+                status = file.read()
         except OSError:
             continue  # it has ended meanwhile
-        if state in (b"R", b"D"):
-            return True
-    return False
+        if status.partition(b"\nState:\t")[2][:1] in (b"R", b"D"):
+            return None
+        switches[thread] = status.partition(b"\nvoluntary_ctxt_switches:")[2]
+    return switches

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -202,10 +203,10 @@ class FakeHost:
         """Wait in virtual time."""
         self._world.spend(seconds)
 
-    def idle(self) -> contextlib.AbstractContextManager[None]:
-        """Say that this thread only waits for others in the block; virtual time goes faster
-        then."""
-        return self._world.clock.idle()
+    def idle(self, *threads: threading.Thread) -> contextlib.AbstractContextManager[None]:
+        """Say that this thread only waits for others (these, if they are named) in the block;
+        virtual time goes faster then."""
+        return self._world.clock.idle(*threads)
 
     # -- the array -------------------------------------------------------------------------
     def iscsi_target(

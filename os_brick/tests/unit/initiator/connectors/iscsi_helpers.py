@@ -51,7 +51,7 @@ def side_by_side(host: FakeHost, *tasks: Callable[[], Any]) -> list[Any]:
     ]
     for thread in threads:
         thread.start()
-    with host.idle():
+    with host.idle(*threads):
         for thread in threads:
             thread.join(60)
     assert not any(thread.is_alive() for thread in threads), "a call has not returned"
