@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import six
@@ -17,6 +17,7 @@ from os_brick import masking
 
 if TYPE_CHECKING:
     from os_brick.executor import Executor
+    from os_brick.exit_codes import retry_if_exit_code as retry_if_exit_code
 
 LOG = logging.getLogger(__name__)
 
@@ -46,25 +47,14 @@ class retry_if_exception_type:
         return isinstance(exc, self._types)
 
 
-class retry_if_exit_code:
-    """Retry when a program ended with one of the given exit codes.
+if not TYPE_CHECKING:
 
-    :param codes: an int, or a tuple of them.
-    """
+    def __getattr__(name: str) -> Any:
+        if name == "retry_if_exit_code":
+            from os_brick import exit_codes
 
-    def __init__(self, codes: int | Iterable[int]) -> None:
-        self.codes = (codes,) if isinstance(codes, int) else tuple(codes)
-
-    def predicate(self, exc: BaseException) -> bool:
-        """Whether to try again after this exception."""
-        from oslo_concurrency import processutils
-
-        return isinstance(exc, processutils.ProcessExecutionError) and exc.exit_code in self.codes
-
-    def __call__(self, retry_state: Any) -> bool:
-        """The same for tenacity, for callers that use this condition with that package."""
-        outcome = retry_state.outcome
-        return bool(outcome.failed) and self.predicate(outcome.exception())
+            return globals().setdefault(name, exit_codes.retry_if_exit_code)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _RetryLog:

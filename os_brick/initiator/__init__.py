@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of protocols, platforms and operating systems, as services write them."""
+"""Names of protocols, platforms and operating systems, as services write them.
+
+Services read modules below this one as attributes without importing them (``initiator.linuxscsi``);
+each is loaded when first asked for.
+"""
+
+from __future__ import annotations
 
 import re
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 DEVICE_SCAN_ATTEMPTS_DEFAULT = 3
 
@@ -43,3 +51,12 @@ STORPOOL = "STORPOOL"
 NVME = "NVME"
 NVMEOF = "NVMEOF"
 LIGHTOS = "LIGHTOS"
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> ModuleType:
+        import importlib.util
+
+        if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -150,6 +150,16 @@ _MAPPING_PPC64 = {
     initiator.ISER: _ISCSI,
     initiator.VZSTORAGE: _REMOTE_FS,
 }
+#: Protocols that had a connector once, and what it was for.
+RETIRED = {
+    "AOE": "ATA over Ethernet",
+    "DISCO": "DISCO",
+    "DRBD": "DRBD",
+    "HGST": "HGST",
+    "SHEEPDOG": "Sheepdog",
+    initiator.SMBFS: "SMB on Windows",
+    "VERITAS_HYPERSCALE": "Veritas HyperScale",
+}
 _MOUNTED = frozenset(
     {
         initiator.NFS,
@@ -213,16 +223,13 @@ class InitiatorConnector:
 
         :param protocol: its name in any letter case, such as ``"iscsi"``.
         :param arch: machine name; None for this machine's.
-        :raises InvalidConnectorProtocol: there is none on this architecture.
+        :raises InvalidConnectorProtocol: there is none on this architecture, or no more.
         """
         name = protocol.upper()
         path = get_connector_mapping(arch).get(name)
         found = _load(path) if path else None
         if found is None:
-            raise exception.InvalidConnectorProtocol(
-                _("Invalid InitiatorConnector protocol specified %(protocol)s")
-                % {"protocol": protocol}
-            )
+            raise exception.InvalidConnectorProtocol(_no_connector(protocol))
         kwargs.update(
             root_helper=root_helper,
             driver=driver,
@@ -234,6 +241,15 @@ class InitiatorConnector:
         elif name == initiator.ISER:
             kwargs["transport"] = "iser"
         return found(*args, **kwargs)
+
+
+def _no_connector(protocol: str) -> str:
+    text = _("Invalid InitiatorConnector protocol specified %(protocol)s") % {"protocol": protocol}
+    retired = RETIRED.get(protocol.upper())
+    if retired:
+        reason = _("the connector of %(what)s was retired")
+        text = f"{text}: {reason % {'what': retired}}"
+    return text
 
 
 def get_connector_properties(

@@ -28,6 +28,7 @@ HEAVY = (
     "oslo_utils",
     "requests",
     "retrying",
+    "tenacity",
 )
 
 PROGRAM = """

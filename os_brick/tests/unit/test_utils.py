@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 from oslo_concurrency import processutils
@@ -142,15 +143,28 @@ def test_retry_by_exit_code_of_another_exception(pauses: Any) -> None:
 
 
 def test_exit_codes_as_a_condition_of_tenacity() -> None:
-    def state(exc: Any) -> Any:
-        outcome = types.SimpleNamespace(failed=exc is not None, exception=lambda: exc)
-        return types.SimpleNamespace(outcome=outcome)
+    failing = Failing(2, processutils.ProcessExecutionError(exit_code=5))
 
-    condition = utils.retry_if_exit_code(5)
+    @tenacity.retry(
+        retry=utils.retry_if_exit_code((4, 5)) & tenacity.retry_if_exception_message(match=".*"),
+        stop=tenacity.stop_after_attempt(3),
+    )
+    def call() -> Any:
+        return failing()
 
-    assert condition(state(processutils.ProcessExecutionError(exit_code=5)))
-    assert not condition(state(processutils.ProcessExecutionError(exit_code=6)))
-    assert not condition(state(None))
+    call()
+
+    assert len(failing.raised) == 2
+    assert issubclass(utils.retry_if_exit_code, tenacity.retry_if_exception)
+
+
+def test_exit_codes_that_are_not_meant_end_a_retry_of_tenacity() -> None:
+    failing = Failing(2, processutils.ProcessExecutionError(exit_code=6))
+
+    with pytest.raises(processutils.ProcessExecutionError):
+        tenacity.retry(retry=utils.retry_if_exit_code(5), reraise=True)(failing)()
+
+    assert len(failing.raised) == 1
 
 
 def test_failures_that_are_tried_again_are_not_logged(

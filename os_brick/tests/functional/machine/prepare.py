@@ -50,6 +50,7 @@ RUN_TIME = (
     "oslo.utils",
     "retrying",
     "six",
+    "tenacity",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -97,18 +98,19 @@ def test_sizes_that_are_none(fake_host: FakeHost, lvm: LVM, size: Any) -> None:
 
 def test_names_that_are_none(fake_host: FakeHost, lvm: LVM) -> None:
     for name in ("-f", "a/b", "", "a b", "x\n"):
-        for call in (
-            lambda name=name: lvm.create_volume(name, "1g"),
-            lambda name=name: lvm.create_lv_snapshot(name, "one"),
-            lambda name=name: lvm.create_lv_snapshot("one", name),
-            lambda name=name: lvm.activate_lv(name),
-            lambda name=name: lvm.deactivate_lv(name),
-            lambda name=name: lvm.delete(name),
-            lambda name=name: lvm.extend_volume(name, "1g"),
-            lambda name=name: lvm.rename_volume("one", name),
-        ):
+        calls: list[tuple[Callable[..., None], tuple[str, ...]]] = [
+            (lvm.create_volume, (name, "1g")),
+            (lvm.create_lv_snapshot, (name, "one")),
+            (lvm.create_lv_snapshot, ("one", name)),
+            (lvm.activate_lv, (name,)),
+            (lvm.deactivate_lv, (name,)),
+            (lvm.delete, (name,)),
+            (lvm.extend_volume, (name, "1g")),
+            (lvm.rename_volume, ("one", name)),
+        ]
+        for call, arguments in calls:
             with pytest.raises(exception.InvalidParameterValue):
-                call()
+                call(*arguments)
     assert fake_host.started == []
 
 
