@@ -85,8 +85,8 @@ class RaidMethods(HasHost):
         """
         with self._helper_call(f"create {name}") as call:
             names = [self._name_of(drive) for drive in drives]
-            md.create(self.host, call, name, str(raid_type), names, bool(read_only), device_name)
             path = device_name if device_name.startswith("/") else RAID_PATH + device_name
+            md.create(self.host, call, name, str(raid_type), names, bool(read_only), path)
             md.wait_for_node(self.host, call, path)
 
     def end_raid(self, device_path: str) -> None:

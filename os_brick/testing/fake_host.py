@@ -13,6 +13,7 @@ from typing import Any
 from os_brick.initiator.linux import changes as real_changes
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.locking import Locks
+from os_brick.initiator.linux.nvme_changes import NvmeChanges, ProgramNvme
 from os_brick.initiator.linux.programs import Programs as ProgramsDoor
 from os_brick.testing.block import BlockDevice, Devices, Opening, Partition
 from os_brick.testing.ceph import Ceph
@@ -26,9 +27,14 @@ from os_brick.testing.iscsiadm import Iscsiadm
 from os_brick.testing.leftovers import Inventory
 from os_brick.testing.lvm import Lvm
 from os_brick.testing.lvm_programs import LvmPrograms
+from os_brick.testing.md import Md, Mdadm
 from os_brick.testing.multipath import Multipathd
 from os_brick.testing.multipath_tools import Multipath, MultipathdClient
 from os_brick.testing.network import FakeNetwork
+from os_brick.testing.nvme import NvmeLayer
+from os_brick.testing.nvme_changes import FakeNvme
+from os_brick.testing.nvme_cli import EtcNvme, Identity, NvmeCli, RootFilesystem, modprobe
+from os_brick.testing.nvme_storage import NamespaceUnit, Subsystem
 from os_brick.testing.open_iscsi import Database, Iscsid
 from os_brick.testing.programs import Coreutils, Programs
 from os_brick.testing.scsi import Disk, ScsiLayer
@@ -61,6 +67,9 @@ class FakeHost:
         self.sessions = Sessions(world, self.scsi)
         self.fc = FibreChannel(world, self.scsi)
         self.zfcp = Zfcp(world, self.fc, self.scsi)
+        self.nvme = NvmeLayer(world, self.devices, self.network)
+        self.nvme_identity = Identity()
+        self.md = Md(world, self.devices)
         self.mapper = DeviceMapper(world, self.devices)
         self.lvm = Lvm(world, self.devices, self.mapper)
         self.node_records = Database()
@@ -84,7 +93,10 @@ class FakeHost:
             self.multipathd,
             self.zfcp,
         )
-        self._inventory.more += [self.ceph.inventory, self.shares.inventory]
+        self._inventory.more += [self.nvme.inventory, self.ceph.inventory, self.shares.inventory]
+        #: The ``nvme`` command; its ``version`` decides what it says and how it ends.
+        self.nvme_cli = NvmeCli(world, self.nvme, self.nvme_identity)
+        self._install_nvme()
         self._before: list[str] | None = None
         self.host = self._make_host(foreign=False)
         #: The same host as a service sees it that supplies its own execute function: all by
@@ -129,6 +141,21 @@ class FakeHost:
             "## DO NOT EDIT OR REMOVE THIS FILE!\nInitiatorName=iqn.2010-10.org.example:host\n"
         )
 
+    def _install_nvme(self) -> None:
+        etc = EtcNvme(self.nvme_identity)
+        for name, program in self.coreutils.programs().items():
+            if name in ("cat", "tee", "ln", "rm"):
+                self.programs.install(name, etc.around(program))
+        self.programs.install("mkdir", etc.around(self.shares.mkdir))
+        self.programs.install("mv", etc.alone)
+        root = RootFilesystem()
+        self.programs.install("findmnt", root.findmnt)
+        self.programs.install("blkid", root.around(Blkid(self.devices)))
+        self.programs.install("nvme", self.nvme_cli)
+        self.programs.install("modprobe", modprobe(self.nvme))
+        self.programs.install("mdadm", Mdadm(self._world, self.devices, self.md))
+        self.coreutils.writers["class/nvme-fabrics/ctl/"] = self.nvme.write_attribute
+
     def _make_host(self, *, foreign: bool) -> Host:
         world = self._world
         door = ProgramsDoor(self._execute, None)
@@ -148,7 +175,13 @@ class FakeHost:
             clock=world.clock,
             locks=Locks(lambda: os.path.join(world.root, "locks")),
             network=self.network,
+            nvme=self._nvme_changes(door, foreign),
         )
+
+    def _nvme_changes(self, door: ProgramsDoor, foreign: bool) -> NvmeChanges:
+        if foreign:
+            return ProgramNvme(door, self._world.sysfs)
+        return FakeNvme(self._world, self.nvme, self.devices, self.nvme_identity)
 
     def _execute(self, *words: str, **keywords: Any) -> tuple[str, str]:
         self.remember()
@@ -266,6 +299,44 @@ class FakeHost:
                 driver = self.zfcp if hba.kind == "zfcp" else self.fc
                 driver.zone(hba, port)
         return array
+
+    def nvme_subsystem(
+        self,
+        portals: int | Sequence[str] = 1,
+        *,
+        nqn: str | None = None,
+        transport: str = "tcp",
+        port: int = 4420,
+        connected: bool = False,
+    ) -> Subsystem:
+        """Make an NVMe subsystem.
+
+        :param portals: their number (10.0.1.1, 10.0.1.2 …; the same for every subsystem) or their
+            addresses.
+        :param nqn: its name; made up if None.
+        :param connected: this host has a live controller through each portal already, as another
+            volume's attach has made it.
+        """
+        if isinstance(portals, int):
+            portals = [f"10.0.1.{number}" for number in range(1, portals + 1)]
+        made = Subsystem(
+            nqn or f"nqn.2014-08.org.example:subsystem-{next(self._numbers)}",
+            [self.network.portal(address, port) for address in portals],
+            transport,
+            self._world,
+            self._namespace,
+        )
+        self.nvme.subsystems.append(made)
+        if connected:
+            with self._world.lock:
+                for index in range(len(made.portals)):
+                    identity = self.nvme_identity
+                    self.nvme.add(made, index, identity.nqn, identity.host_id)
+        return made
+
+    def _namespace(self, *, size: int, **more: Any) -> NamespaceUnit:
+        serial = more.pop("serial", f"{next(self._numbers):032x}")
+        return NamespaceUnit("", serial, size, **more)
 
     def _unit(self, *, size: int, wwid: str | None, device_type: int, **more: Any) -> Unit:
         number = next(self._numbers)

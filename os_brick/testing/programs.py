@@ -165,6 +165,8 @@ class Coreutils:
         self._zfcp = zfcp
         #: Files that ``cat`` knows, by path.
         self.files: dict[str, str] = {}
+        #: Who takes what is written below a directory of sysfs: name in it, text, time limit.
+        self.writers: dict[str, Callable[[str, str, float], None]] = {}
 
     def programs(self) -> dict[str, Program]:
         """Return the programs by name."""
@@ -205,6 +207,10 @@ class Coreutils:
             if path.startswith(_ZFCP):
                 self._zfcp.write(path.removeprefix(_ZFCP), process.stdin, process.left_s)
                 return Answer(out=process.stdin)
+            for folder, write in self.writers.items():
+                if path.startswith(folder):
+                    write(path.removeprefix(folder), process.stdin, process.left_s)
+                    return Answer(out=process.stdin)
             device = self._scsi_device(parts)
             if device is None:
                 return Answer(1, err=f"tee: {path}: No such file or directory\n")

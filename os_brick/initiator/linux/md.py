@@ -129,7 +129,9 @@ def signature_of(host: Host, call: Call, disk: str) -> str:
 
     :raises ProcessExecutionError: it could not be read.
     """
-    result = host.programs.run(call, "blkid", "-p", "-o", "export", f"/dev/{disk}", limit_s=60.0)
+    result = host.programs.run(
+        call, "blkid", "--probe", "--output", "export", f"/dev/{disk}", limit_s=60.0
+    )
     if result.code == _NOTHING_RECOGNISED:
         return ""
     told = dict(line.partition("=")[::2] for line in result.check().out.splitlines())

@@ -48,6 +48,7 @@ class PathState:
     way: Way
     began_s: float | None = None
     asked: bool = False
+    answers: bool = False
     active: bool = False
     """Its portal answered: it is being connected or searched."""
     trouble: str = ""
@@ -161,7 +162,7 @@ class Crew:
     def _bring_up(self, state: PathState) -> Namespace:
         for _ in range(_TRIES):
             state.controller = self._get_controller(state)
-            state.active = True
+            state.active = state.answers = True
             found = self._search.find(state.controller, reused=not state.made)
             if found is not None:
                 return found
@@ -255,11 +256,11 @@ class Crew:
         :raises TargetPortalNotFound: it does not answer but others do.
         """
         portal = state.way.portal
-        if portal.transport != nvme.TCP:
-            return
-        state.trouble = self._ask(portal.address, int(portal.port))
+        if portal.transport == nvme.TCP:
+            state.trouble = self._ask(portal.address, int(portal.port))
+        state.answers = not state.trouble
         state.asked = True
-        if not state.trouble:
+        if state.answers:
             return
 
         def others_known() -> bool:
@@ -273,10 +274,7 @@ class Crew:
             raise exception.TargetPortalNotFound(target_portal=portal, reason=state.trouble)
 
     def _others_do(self) -> bool:
-        return any(
-            one.active or one.found is not None or (one.asked and not one.trouble)
-            for one in self.states
-        )
+        return any(one.answers or one.found is not None for one in self.states)
 
     def _ask(self, address: str, port: int) -> str:
         """Return what is wrong with a portal; nothing if it answers."""

@@ -106,11 +106,11 @@ def start(
     fresh, stale = md.choose(members)
     names = [one.disk for one in fresh]
     for attempt in range(1, _ASSEMBLE_TRIES + 1):
-        running = _settle_running(host, call, path, [*names, *(one.disk for one in stale)])
-        if running is not None:
+        if _settle_running(host, call, path, [*names, *(one.disk for one in stale)]) is not None:
             break
         try:
             md.assemble(host, call, path, names, read_only)
+            break
         except processutils.ProcessExecutionError:
             # udev starts arrays too, and may just have been faster.
             if attempt == _ASSEMBLE_TRIES:
