@@ -19,8 +19,8 @@ from os_brick.initiator.linux.programs import Programs
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.privileged import device_mapper, rootwrap
-from os_brick.privileged import rbd as privileged_rbd
 from os_brick.privileged import luks as privileged_luks
+from os_brick.privileged import rbd as privileged_rbd
 from os_brick.privileged import scsi as privileged_scsi
 from os_brick.privileged import zfcp as privileged_zfcp
 
