@@ -61,8 +61,8 @@ def test_each_protocol_has_its_client_and_base(protocol: str, client: type) -> N
     assert isinstance(made, RemoteFsConnector)
     assert type(made._remotefsclient) is client
     assert made.get_search_path() == "/mnt/nfs"
-    for given, base in (("/mnt/given", "/mnt/given"), ("", "/mnt/nfs")):
-        keywords: dict[str, Any] = {f"{protocol.lower()}_mount_point_base": given, "conn": CONN}
+    for value, base in (("/mnt/given", "/mnt/given"), ("", "/mnt/nfs")):
+        keywords: dict[str, Any] = {f"{protocol.lower()}_mount_point_base": value, "conn": CONN}
         made = factory.InitiatorConnector.factory(protocol, "sudo", arch="x86_64", **keywords)
         assert made.get_search_path() == base
 
