@@ -25,7 +25,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.25
 _GROWTH = 1.6
-_PAUSE_PER_LOOK = 10.0
+_PAUSE_PER_LOOK = 20.0
 _LONGEST_CONSIDERATE_PAUSE_S = 0.5
 # Shorter steps marked quiet (a lock that was free) would only make the timeline harder to read.
 _QUIET_S = 0.01
@@ -129,6 +129,7 @@ class Call:
         what: str,
         limit_s: float | None = None,
         event: threading.Event | None = None,
+        told: bool = False,
     ) -> T:
         """Look at once, then at growing intervals, until the probe's answer is true.
 
@@ -136,6 +137,8 @@ class Call:
         :param what: what is waited for.
         :param limit_s: give up after so many seconds (the call's deadline counts in any case).
         :param event: wakes the waiter early, for example when a thread has news.
+        :param told: the event is set whenever the answer may change, so that there is nothing to
+            look for in between.
         :returns: the probe's last answer, which is false when time ran out.
         """
         end = self.clock.now() + self.within(self.limit_s if limit_s is None else limit_s)
@@ -152,7 +155,7 @@ class Call:
             # Many calls that wait side by side on a slow or busy machine must not keep each other
             # (and what they wait for) from running: a costly look is repeated less often.
             considerate = min((now - asked) * _PAUSE_PER_LOOK, _LONGEST_CONSIDERATE_PAUSE_S)
-            self.clock.wait(min(max(pause, considerate), left), event)
+            self.clock.wait(left if told else min(max(pause, considerate), left), event)
             pause = min(pause * _GROWTH, _LONGEST_PAUSE_S)
 
     def pause(self, seconds: float) -> None:
@@ -205,7 +208,7 @@ class Call:
         if len(tasks) == 1:
             return {name: Outcome.of(task) for name, task in tasks.items()}
         running = self.side_by_side(tasks)
-        self.wait_until(running.all_ended, what=what, event=running.news)
+        self.wait_until(running.all_ended, what=what, event=running.news, told=True)
         return running.outcomes()
 
 
