@@ -67,7 +67,7 @@ def write_attribute(controller: str, instance: int, attribute: str, limit_s: flo
 
 
 # -- asking a controller ---------------------------------------------------------------------
-class _AdminCommand(ctypes.Structure):
+class AdminCommand(ctypes.Structure):
     """``struct nvme_admin_cmd`` of ``linux/nvme_ioctl.h``."""
 
     _fields_ = (
@@ -92,8 +92,8 @@ class _AdminCommand(ctypes.Structure):
     )
 
 
-# _IOWR('N', 0x41, struct nvme_admin_cmd)
-_IOCTL_ADMIN_CMD = 3 << 30 | ctypes.sizeof(_AdminCommand) << 16 | ord("N") << 8 | 0x41
+#: _IOWR('N', 0x41, struct nvme_admin_cmd)
+IOCTL_ADMIN_CMD = 3 << 30 | ctypes.sizeof(AdminCommand) << 16 | ord("N") << 8 | 0x41
 _IDENTIFY = 0x06
 _IDENTIFY_BYTES = 4096
 # Identify Namespace, active namespace list, namespace identification descriptors (NVM Express base
@@ -136,7 +136,7 @@ def identify(
 
 def _ask(fd: int, structure: int, nsid: int, limit_s: float) -> dict[str, Any]:
     data = ctypes.create_string_buffer(_IDENTIFY_BYTES)
-    command = _AdminCommand(
+    command = AdminCommand(
         opcode=_IDENTIFY,
         nsid=nsid,
         addr=ctypes.addressof(data),
@@ -144,7 +144,7 @@ def _ask(fd: int, structure: int, nsid: int, limit_s: float) -> dict[str, Any]:
         cdw10=structure,
         timeout_ms=max(int(limit_s * 1000), 1),
     )
-    status = fcntl.ioctl(fd, _IOCTL_ADMIN_CMD, command)
+    status = fcntl.ioctl(fd, IOCTL_ADMIN_CMD, command)
     return {"status": status, "data": data.raw}
 
 

@@ -150,6 +150,7 @@ class FakeHost:
         self.programs.install("mv", etc.alone)
         root = RootFilesystem()
         self.programs.install("findmnt", root.findmnt)
+        self.programs.install("dmidecode", etc.dmidecode)
         self.programs.install("blkid", root.around(Blkid(self.devices)))
         self.programs.install("nvme", self.nvme_cli)
         self.programs.install("modprobe", modprobe(self.nvme))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from uuid import uuid4
 
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.nvme import Controller
@@ -106,12 +107,16 @@ class FakeNvme:
     def read_identity(self, call: Call) -> HostIdentity:
         return HostIdentity(self._identity.nqn or None, self._identity.host_id or None)
 
-    def make_identity(self, call: Call, nqn_uuid: str, host_id: str) -> HostIdentity:
-        self._world.record("identity", nqn_uuid, host_id)
-        made = f"nqn.2014-08.org.nvmexpress:uuid:{nqn_uuid or 'made-up'}"
+    def make_nqn(self, call: Call, uuid: str) -> str:
+        self._world.record("identity", "hostnqn", uuid)
+        made = f"nqn.2014-08.org.nvmexpress:uuid:{uuid or uuid4()}"
         self._identity.files["hostnqn"] = self._identity.nqn or made
+        return self._identity.nqn
+
+    def make_host_id(self, call: Call, host_id: str) -> str:
+        self._world.record("identity", "hostid", host_id)
         self._identity.files["hostid"] = self._identity.host_id or host_id
-        return self.read_identity(call)
+        return self._identity.host_id
 
     def system_uuid(self, call: Call) -> str:
         return self._identity.system_uuid

@@ -214,6 +214,11 @@ class EtcNvme:
 
         return run
 
+    def dmidecode(self, process: Process) -> Answer:
+        """``dmidecode -ssystem-uuid``; there is no firmware to ask without a UUID."""
+        found = self._identity.system_uuid
+        return Answer(out=f"{found}\n") if found else Answer(1, err="# No SMBIOS found\n")
+
     def alone(self, process: Process) -> Answer:
         """A program that is known for these files only."""
         return self._run(process)

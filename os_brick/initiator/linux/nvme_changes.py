@@ -68,12 +68,14 @@ class NvmeChanges(Protocol):
     def read_identity(self, call: Call) -> HostIdentity:
         """Return who this host is, as stored; changes nothing."""
 
-    def make_identity(self, call: Call, nqn_uuid: str, host_id: str) -> HostIdentity:
-        """Store what of the identity is missing and return it.
+    def make_nqn(self, call: Call, uuid: str) -> str:
+        """Make and store a host NQN, unless there is one by now, and return it.
 
-        :param nqn_uuid: UUID to make the NQN from; empty if there is none.
-        :param host_id: the host id to store.
+        :param uuid: to make it from; empty for what nvme-cli uses or makes.
         """
+
+    def make_host_id(self, call: Call, host_id: str) -> str:
+        """Store a host id, unless there is one by now, and return the one that is stored."""
 
     def system_uuid(self, call: Call) -> str:
         """Return the machine's UUID as its firmware states it; empty if it states none."""
@@ -146,11 +148,13 @@ class PrivilegedNvme:
             _first_word(utils.HOST_NQN_FILE) or None, _first_word(utils.HOST_ID_FILE) or None
         )
 
-    def make_identity(self, call: Call, nqn_uuid: str, host_id: str) -> HostIdentity:
-        with call.step("make the host's NVMe identity"):
-            return HostIdentity(
-                utils.get_host_nqn(nqn_uuid or None) or None, utils.get_nvme_host_id(host_id)
-            )
+    def make_nqn(self, call: Call, uuid: str) -> str:
+        with call.step("make the host NQN"):
+            return utils.get_host_nqn(uuid or None) or ""
+
+    def make_host_id(self, call: Call, host_id: str) -> str:
+        with call.step("make the NVMe host id"):
+            return utils.get_nvme_host_id(host_id) or ""
 
     def system_uuid(self, call: Call) -> str:
         from os_brick.privileged import nvmeof
@@ -223,13 +227,12 @@ class ProgramNvme:
         result = self._programs.run(call, "cat", f"{_FOLDER}/{name}", limit_s=_ASK_LIMIT_S)
         return result.out.strip() if result.code == 0 else ""
 
-    def make_identity(self, call: Call, nqn_uuid: str, host_id: str) -> HostIdentity:
-        nqn = self._stored(call, _HOST_NQN)
-        if not nqn:
-            nqn = f"nqn.2014-08.org.nvmexpress:uuid:{nqn_uuid}" if nqn_uuid else self._cli_nqn(call)
-            nqn = self._store(call, _HOST_NQN, nqn)
-        stored = self._stored(call, _HOST_ID) or self._store(call, _HOST_ID, host_id)
-        return HostIdentity(nqn, stored)
+    def make_nqn(self, call: Call, uuid: str) -> str:
+        nqn = f"nqn.2014-08.org.nvmexpress:uuid:{uuid}" if uuid else self._cli_nqn(call)
+        return self._store(call, _HOST_NQN, nqn)
+
+    def make_host_id(self, call: Call, host_id: str) -> str:
+        return self._store(call, _HOST_ID, host_id)
 
     def _cli_nqn(self, call: Call) -> str:
         """Return the NQN that nvme-cli uses, else a new one: live connections must keep theirs."""

@@ -38,9 +38,12 @@ def settle(host: Host, call: Call) -> HostIdentity:
     if stored.nqn and stored.host_id:
         return stored
     machine = _uuid_text(host.nvme.system_uuid(call))
-    nqn = stored.nqn or (_UUID_NQN + machine if machine else "")
-    host_id = _id_in_use(host.sysfs, nqn) or _uuid_in(nqn) or machine or str(uuid4())
-    return host.nvme.make_identity(call, machine, host_id)
+    nqn = stored.nqn or host.nvme.make_nqn(call, machine)
+    host_id = stored.host_id
+    if not host_id:
+        wanted = _id_in_use(host.sysfs, nqn) or _uuid_in(nqn) or machine or str(uuid4())
+        host_id = host.nvme.make_host_id(call, wanted)
+    return HostIdentity(nqn or None, host_id or None)
 
 
 def presented(sysfs: Tree, identity: HostIdentity, wanted: str | None) -> tuple[str, ...]:

@@ -280,13 +280,14 @@ def test_controllers_of_others_are_no_match(fake_host: FakeHost) -> None:
     wanted = fake_host.nvme_subsystem(portals=["10.0.1.1"])
     volume = wanted.namespace()
     own = fake_host.nvme_identity.nqn
-    for wrong in (
+    wrongs: tuple[dict[str, Any], ...] = (
         {"nqn": "nqn.other", "portals": ["10.0.1.1"]},
         {"nqn": wanted.nqn, "portals": ["10.0.1.2"]},
         {"nqn": wanted.nqn, "portals": ["10.0.1.1"], "port": 4421},
         {"nqn": wanted.nqn, "portals": ["10.0.1.1"], "transport": "rdma"},
-    ):
-        other = fake_host.nvme_subsystem(**wrong)  # type: ignore[arg-type]
+    )
+    for wrong in wrongs:
+        other = fake_host.nvme_subsystem(**wrong)
         fake_host.nvme.add(other, 0, own)
         fake_host.nvme.subsystems.remove(other)
     fake_host.nvme.add(wanted, 0, "nqn.other-host")
@@ -539,7 +540,7 @@ def test_portals_that_do_not_answer_us_may_answer_nvme_cli(fake_host: FakeHost) 
     volume = subsystem.namespace()
     for portal in subsystem.portals:
         portal.silent()
-    fake_host.after(5.5, lambda: [portal.restore() for portal in subsystem.portals])
+        fake_host.after(5.5, portal.restore)
     assert connector(fake_host, foreign=True).connect_volume(volume.properties)
 
 

@@ -196,14 +196,14 @@ def test_the_alias_is_needed(fake_host: FakeHost) -> None:
     properties = replicated("vol-1", legs(fake_host))
     del properties["alias"]
     one = connector(fake_host)
-    for call in (
-        lambda: one.connect_volume(properties),
-        lambda: one.disconnect_volume(properties, None),
-        lambda: one.extend_volume(properties),
-        lambda: one.get_volume_paths(properties),
+    for method, more in (
+        ("connect_volume", ()),
+        ("disconnect_volume", (None,)),
+        ("extend_volume", ()),
+        ("get_volume_paths", ()),
     ):
         with pytest.raises(exception.BrickException, match="alias missing in connection info"):
-            call()
+            getattr(one, method)(properties, *more)
 
 
 # -- one replica ---------------------------------------------------------------------------
