@@ -106,7 +106,8 @@ class DeviceEncryptor(base.VolumeEncryptor):
                 )
                 return
             device = self._find_device(found)
-            self._close_volume(call=call, **kwargs)
+            if found is not None or self.has_own_execute:  # which may see other mappings than we do
+                self._close_volume(call=call, **kwargs)
             if device is not None:
                 link.point_back(self.host, call, self.symlink_path, self.dev_name, device)
 

@@ -17,8 +17,9 @@ from os_brick.initiator.linux import block, changes
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 
-#: What the header of each version takes at the start of the device: data that is overwritten.
-HEADER_BYTES = {"luks1": 2 << 20, "luks2": 16 << 20}
+# What is overwritten at the start of the device: 16 MiB for LUKS2. For LUKS1 it depends on the
+# storage: 2 MiB rounded up to its optimal size of transfers, which often is some MiB.
+_HEADER_BYTES = 16 << 20
 
 _PROBE_LIMIT_S = 60.0
 # Of blkid(8): nothing was found, and several things that contradict each other.
@@ -26,23 +27,23 @@ _NOTHING = 2
 _AMBIVALENT = 8
 
 
-def check(host: Host, call: Call, device: Device, version: str) -> None:
+def check(host: Host, call: Call, device: Device) -> None:
     """Return if a device is readable, unused, no LUKS volume, and without any other content that
     is known.
 
     :raises FormatRefused: it is not, or this could not be found out; the text tells which.
     """
     for look in (_users, _luks, _signatures, _start):
-        reason = look(host, call, device, version)
+        reason = look(host, call, device)
         if reason:
             raise exception.FormatRefused(device=device.path, reason=reason)
 
 
-def _users(host: Host, call: Call, device: Device, version: str) -> str:
+def _users(host: Host, call: Call, device: Device) -> str:
     return "; ".join(block.read_users(host, device.name))
 
 
-def _luks(host: Host, call: Call, device: Device, version: str) -> str:
+def _luks(host: Host, call: Call, device: Device) -> str:
     result = commands.is_luks(host, call, device.path)
     if result.code == commands.WRONG_PARAMETERS:
         return ""
@@ -51,7 +52,7 @@ def _luks(host: Host, call: Call, device: Device, version: str) -> str:
     return f"whether it is a LUKS volume could not be found out ({result.summary})."
 
 
-def _signatures(host: Host, call: Call, device: Device, version: str) -> str:
+def _signatures(host: Host, call: Call, device: Device) -> str:
     words = ("blkid", "--probe", "--output", "export", device.path)
     result = host.programs.run(call, *words, limit_s=_PROBE_LIMIT_S)
     if result.code == _NOTHING and not result.out.strip():
@@ -65,10 +66,10 @@ def _signatures(host: Host, call: Call, device: Device, version: str) -> str:
     return f"what it holds could not be found out ({result.summary})."
 
 
-def _start(host: Host, call: Call, device: Device, version: str) -> str:
+def _start(host: Host, call: Call, device: Device) -> str:
     # Last: what was read here is what the other two have seen.
     try:
-        found = host.changes.holds_luks(call, device.name, device.number, HEADER_BYTES[version])
+        found = host.changes.holds_luks(call, device.name, device.number, _HEADER_BYTES)
     except changes.FAILURES as exc:
         said = exc.stderr if isinstance(exc, processutils.ProcessExecutionError) else exc
         return f"its start could not be read ({said or exc})."

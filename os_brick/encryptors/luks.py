@@ -105,7 +105,7 @@ class LuksEncryptor(device.DeviceEncryptor):
                     raise exception.FormatRefused(
                         device=self.symlink_path, reason="its device is not to be seen."
                     )
-                first_use.check(self.host, call, raw, version)
+                first_use.check(self.host, call, raw)
                 LOG.info("Formatting %s as %s at its first use", raw.path, version)
                 result = commands.format_luks(self.host, call, passphrase, version, more, raw.path)
                 if result.code in (0, None) or attempt == _FORMAT_TRIES:

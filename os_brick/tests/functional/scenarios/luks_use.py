@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from ..guest import data, host_state, kernel, programs, service, udev
-from ..guest.encryption import HEADER, MAGIC, Encrypted, make_on_array
+from ..guest.encryption import MAGIC, Encrypted, make_on_array
 from ..guest.lab import MIB, Lab
 from . import scenario
 
@@ -42,7 +42,7 @@ def _written_and_read_again(lab: Lab, provider: str) -> None:
     one.expect_secret([each.argv for each in started])
     data.write(one.link, clear, 8 * MIB)
     assert data.read(one.link, len(clear), 8 * MIB) == clear
-    assert data.size(one.link) == one.volume.size - HEADER[provider]
+    assert data.size(one.link) == one.volume.size - one.offset()
     one.close()
     assert os.readlink(one.link) == before, "the link is not as it was found"
     one.disconnect()
@@ -75,7 +75,7 @@ def luks_extend(lab: Lab) -> None:
             used = {**one.given, "device_path": one.link}
             assert one.host.extend(used) == 96 * MIB
             size = one.extend()
-            assert size == 96 * MIB - HEADER[provider], size
+            assert size == 96 * MIB - one.offset(), size
             assert data.size(one.link) == size
             assert one.extend() == size, "a resize that changes nothing is success"
         data.write(one.link, clear, size - len(clear))

@@ -499,6 +499,17 @@ def test_several_services_open_one_new_volume_at_once(fake_host: FakeHost, provi
     assert one.mapping is not None
 
 
+def test_a_service_with_other_locks_may_be_faster(fake_host: FakeHost) -> None:
+    one = Encrypted(fake_host)
+    one.unit.luks = LuksHeader(1, PASSPHRASE)
+    label = one.label
+    fake_host.faults.slow("luksOpen", seconds=1, times=1)
+    kind = f"CRYPT-LUKS1-{one.unit.luks.uuid}-{label}"
+    fake_host.after(0.5, lambda: fake_host.mapper.create(CryptMapping, label, kind, [one.raw]))
+    one.attach()
+    assert one.leads_to == f"/dev/mapper/{label}"
+
+
 # -- the whole way ---------------------------------------------------------------------------
 @BOTH
 @ALL

@@ -66,6 +66,14 @@ def test_closing_twice_is_success(fake_host: FakeHost, provider: str, foreign: b
 
 
 @PROVIDERS
+def test_what_was_never_opened_needs_no_cryptsetup(fake_host: FakeHost, provider: str) -> None:
+    one = Encrypted(fake_host, provider)
+    fake_host.programs.uninstall("cryptsetup")
+    one.detach()
+    assert fake_host.journal == []
+
+
+@PROVIDERS
 def test_closing_what_a_killed_service_has_left(fake_host: FakeHost, provider: str) -> None:
     one = Encrypted(fake_host, provider)
     one.attach()

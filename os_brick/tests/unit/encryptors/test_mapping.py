@@ -92,6 +92,8 @@ def test_a_mapping_sits_on_its_own_device_only(fake_host: FakeHost) -> None:
     assert mappings.devices_below(fake_host.host, found) == [device]
     assert mappings.sits_on(fake_host.host, found, device)
     assert not mappings.sits_on(fake_host.host, found, disk)
+    # A device that has had this name before has had another number.
+    assert not mappings.sits_on(fake_host.host, found, mappings.Device("dm-0", "253:9"))
     # A later device of the same name and number has no such holder.
     later = mappings.Device("sda", device.number)
     assert not mappings.sits_on(fake_host.host, found, later)

@@ -72,6 +72,12 @@ def test_a_failing_key_manager_is_raised_as_it_is(fake_host: FakeHost) -> None:
     assert fake_host.journal == []
 
 
+def test_the_passphrase_is_not_shown_by_out_of_tree_encryptors(fake_host: FakeHost) -> None:
+    passphrase = Encrypted(fake_host).encryptor()._get_encryption_key_as_passphrase("context")
+    assert passphrase == PASSPHRASE
+    assert repr({"passphrase": passphrase, "x": [passphrase]}).count("***") == 2
+
+
 def test_the_passphrase_is_not_shown_by_whoever_gets_it(fake_host: FakeHost) -> None:
     seen: list[Any] = []
 
