@@ -21,7 +21,8 @@ virtual (:mod:`os_brick.testing.clock`). What there is to hold, by noun:
   ``delays`` and ``faults``; ``started``, ``changes``, ``journal``, ``lost``, ``leftovers``.
 * a target: ``lun(number, size=…, wwid=…, addressing=…)`` gives a volume; ``portals``, ``iqns``.
 * a volume: ``properties``, ``connection(plural=…, text_lun=…, …)``, ``data``, ``wwid``;
-  ``vanish``, ``map_after``, ``remap``, ``grow``.
+  ``vanish``, ``map_after``, ``remap``, ``grow``; ``unit.luks`` and ``unit.signature``, what
+  encryptors find on it.
 * a portal: ``silent``, ``refuse``, ``hang``, ``kill``, ``restore``, ``login_s``.
 * ``ceph`` (a cluster: ``image``, ``be``, ``map``, ``bindings``) and ``shares`` (remote file
   systems: ``share``, ``occupy``, ``mounted``).
