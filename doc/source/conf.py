@@ -21,6 +21,7 @@ version = release
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "connectors",
     "reference",
 ]
 exclude_patterns: list[str] = []
