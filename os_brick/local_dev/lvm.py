@@ -411,7 +411,8 @@ class LVM(HasHost):
 
         :param snapshot_name: with its group: ``group/snapshot``.
         """
-        with self._changing(f"Revert to {snapshot_name}", snapshot_name) as call:
+        name = snapshot_name.rpartition("/")[2]
+        with self._changing(f"Revert to {snapshot_name}", name) as call:
             words = ("lvconvert", "--merge", snapshot_name)
             checked(self._tools.run(call, *words), f"Error reverting to {snapshot_name}")
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from os_brick.initiator.linux import block
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
@@ -31,11 +33,12 @@ def find(sysfs: Tree, group: str, volume: str) -> str | None:
 
 def any_suspended(sysfs: Tree, group: str) -> bool:
     """Tell whether any mapping of a group is suspended, as while LVM changes it."""
-    start = f"{group.replace('-', '--')}-"
+    # One hyphen alone ends the group's name: "vg--2-a" is of the group "vg-2", not of "vg".
+    of_group = re.compile(f"{re.escape(group.replace('-', '--'))}-(?!-)")
     return any(
         sysfs.number("block", name, "dm/suspended") == 1
         for name in sysfs.names("block")
-        if name.startswith("dm-") and sysfs.text("block", name, "dm/name").startswith(start)
+        if name.startswith("dm-") and of_group.match(sysfs.text("block", name, "dm/name"))
     )
 
 

@@ -130,10 +130,17 @@ def create(tools: Tools, call: Call, place: Place, words: list[str]) -> None:
     :raises ProcessExecutionError: LVM could not do it.
     """
     making = Making(tools, call, place.group, place.name)
-    result = tools.run_patiently(
-        call, *tools.prefix, *words, done=lambda: making.made() is not None
-    )
+    crashed_when_made = False
+
+    def is_made() -> bool:
+        nonlocal crashed_when_made
+        crashed_when_made = making.made() is not None
+        return crashed_when_made
+
+    result = tools.run_patiently(call, *tools.prefix, *words, done=is_made)
     checked(result, f"Error creating volume {place.path}")
+    if crashed_when_made:
+        activate(tools, call, place)  # what lvcreate does last
 
 
 def create_snapshot(

@@ -174,7 +174,19 @@ def test_a_crash_after_all_was_done(fake_host: FakeHost, group: Group, lvm: LVM,
     lvm.delete("one")
 
     assert group.volumes == {}
-    assert len(changes(fake_host)) == 3
+    names = [words[2] if words[0] == "env" else words[0] for words in changes(fake_host)]
+    assert names == ["lvcreate", "lvchange", "lvextend", "lvremove"]
+
+
+def test_a_crash_before_the_new_volume_was_active(
+    fake_host: FakeHost, group: Group, lvm: LVM
+) -> None:
+    crash_when_done(fake_host, "lvcreate")
+    fake_host.after(0.2, lambda: fake_host.lvm.deactivate(group.volumes["one"]))
+
+    lvm.create_volume("one", "1g")
+
+    assert lvm._lv_is_active("one")
 
 
 def test_a_volume_that_was_there_before_is_not_taken_for_the_new_one(
@@ -375,6 +387,19 @@ def test_activation_waits_while_the_pool_is_suspended(
 
     assert volume.mapping is not None
     assert fake_host.now > 2.0
+
+
+def test_a_suspended_volume_of_another_group_plays_no_part(
+    fake_host: FakeHost, group: Group, lvm: LVM
+) -> None:
+    other = fake_host.lvm.group("vg-2")
+    pool = fake_host.lvm.volume(other, "pool", kind="t")
+    fake_host.lvm.activate(other, pool)
+    fake_host.lvm.suspend(pool)
+
+    with pytest.raises(processutils.ProcessExecutionError, match="Failed to find"):
+        lvm.activate_lv("nothing")
+    assert len(fake_host.started) == 1
 
 
 def test_activation_is_tried_again_if_lvm_says_suspended(
