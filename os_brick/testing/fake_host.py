@@ -174,7 +174,7 @@ class FakeHost:
             run=world.runfs,
             etc=world.etcfs,
             clock=world.clock,
-            locks=Locks(lambda: os.path.join(world.root, "locks")),
+            locks=Locks(world.lock_folder),
             network=self.network,
             nvme=self._nvme_changes(door, foreign),
         )

@@ -114,6 +114,11 @@ class Faults:
                     break
         return met
 
+    @property
+    def concern_reading(self) -> bool:
+        """Whether reading an entry of a tree may fail or make something happen."""
+        return self.on_read is not None or bool(self._unreadable)
+
     def check_readable(self, name: str) -> None:
         """Raise OSError if this entry cannot be read now."""
         if self.on_read is not None:

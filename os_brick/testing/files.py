@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import posixpath
 import tempfile
 
 from os_brick.initiator.linux.sysfs import Tree
@@ -38,7 +37,7 @@ class Graveyard:
 
     def new_path(self) -> str:
         """Return a path that was never used."""
-        return os.path.join(self._root, str(next(self._numbers)))
+        return f"{self._root}/{next(self._numbers)}"
 
 
 class Folder:
@@ -56,7 +55,7 @@ class Folder:
 
     def path(self, name: str) -> str:
         """Return where an entry lies on this machine."""
-        return os.path.join(self.root, name)
+        return f"{self.root}/{name}"
 
     def exists(self, name: str) -> bool:
         """Tell whether an entry is there; links are followed."""
@@ -176,7 +175,8 @@ class FaultyTree(Tree):
         return super().real_path(*parts)
 
     def _check(self, parts: tuple[str, ...]) -> None:
-        self._faults.check_readable(posixpath.join(self._name, *parts))
+        if self._faults.concern_reading:
+            self._faults.check_readable("/".join((self._name, *parts)))
 
 
 class DeviceTree(FaultyTree):

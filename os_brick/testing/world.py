@@ -41,6 +41,7 @@ class World:
 
     def __init__(self, root: str | None) -> None:
         self._is_own_root = root is None
+        self._is_closed = False
         self.root = os.path.realpath(new_folder() if root is None else root)
         os.makedirs(self.root, exist_ok=True)
         self.clock = VirtualClock()
@@ -66,8 +67,18 @@ class World:
         self._waiting: set[threading.Event] = set()
         self._watchers: list[Callable[[], bool]] = []
 
+    def lock_folder(self) -> str:
+        """Return where the library's locks are.
+
+        :raises RuntimeError: the host was closed; a thread that still runs must not make it again.
+        """
+        if self._is_closed:
+            raise RuntimeError("this host was closed while a thread still worked on it")
+        return f"{self.root}/locks"
+
     def close(self) -> None:
         """End the host's time, and remove its folder unless somebody gave it."""
+        self._is_closed = True
         self.clock.close()
         if self._is_own_root:
             self._is_own_root = False

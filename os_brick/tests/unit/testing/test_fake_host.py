@@ -36,6 +36,14 @@ def test_a_host_leaves_no_folder_though_a_thread_waits_in_it() -> None:
     assert told == [True]
 
 
+def test_a_thread_that_outlives_its_host_gets_no_lock() -> None:
+    with FakeHost() as host:
+        call = new_call(host)
+    with pytest.raises(RuntimeError), host.host.locks.held(call, ["volume-1"]):
+        pass
+    assert not os.path.exists(os.path.dirname(host.host.sysfs.root))
+
+
 def test_a_folder_that_was_given_stays(tmp_path: pathlib.Path) -> None:
     with FakeHost(str(tmp_path / "host")) as host:
         host.iscsi_target().lun(1)
