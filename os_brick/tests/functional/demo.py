@@ -64,6 +64,40 @@ def fc() -> None:
     _way(world, "FIBRE_CHANNEL", volume, guest_fc.properties())
 
 
+def nvme() -> None:
+    """A volume over two portals, one head over both paths, 4 MiB of data."""
+    world = _begin(iscsid=False)
+    from .guest import data, lab
+    from .guest import nvme as guest_nvme
+
+    with _step("make a namespace of 64 MiB on a subsystem with two portals") as said:
+        volume = guest_nvme.volume(world, ports=2)
+        where = ", ".join(port.text for port in volume.subsystem.ports)
+        said.append(f"{volume.subsystem.nqn} at {where}")
+    world.this_is_normal()
+    host = world.service("NVMEOF", multipath=True)
+    given = guest_nvme.properties(volume)
+    with _step("attach: connect_volume") as said:
+        info = host.attach(given)
+        said.append(f"{info['path']} over {', '.join(guest_nvme.controllers())}")
+    content = data.pattern("demo", 4 * lab.MIB)
+    with _step("write 4 MiB through the device, read them back past the cache"):
+        data.write(info["path"], content)
+        assert data.read(info["path"], len(content)) == content
+    with _step("look on the target's side") as said:
+        assert volume.read(0, len(content)) == content
+        said.append("the array has them")
+    with _step("make the volume 96 MiB; extend_volume") as said:
+        volume.grow(96 * lab.MIB)
+        said.append(f"{(host.extend(given) or 0) // lab.MIB} MiB")
+    with _step("detach: disconnect_volume"):
+        host.detach(given, info)
+    with _step("look for leftovers, at once and after 5 s") as said:
+        world.expect_clean()
+        said.append("no controller, namespace, device file or link is left")
+    guest_nvme.reset()
+
+
 def luks() -> None:
     """An encrypted volume over two portals: what is written here is not to be read there."""
     world = _begin(iscsid=True)
@@ -156,7 +190,7 @@ def _way(world: Lab, protocol: str, volume: Volume, given: dict[str, Any]) -> No
     reset.everything()
 
 
-DEMOS = {"iscsi": iscsi, "fc": fc, "luks": luks}
+DEMOS = {"iscsi": iscsi, "fc": fc, "nvme": nvme, "luks": luks}
 
 
 @contextlib.contextmanager

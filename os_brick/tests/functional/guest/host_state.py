@@ -173,10 +173,13 @@ def _disks() -> list[str]:
             found.append(f"disk {name} {where} {kernel.read(f'/sys/block/{name}/device/wwid')}")
     found += [f"scsi device {name}" for name in kernel.names("/sys/class/scsi_device")]
     found += [f"nvme controller {name}" for name in kernel.names("/sys/class/nvme")]
+    found += [f"array {name}" for name in kernel.names("/sys/block") if name.startswith("md")]
+    found += [f"link /dev/md/{name}" for name in kernel.names("/dev/md")]
     found += [
         f"device file /dev/{name}"
         for name in kernel.names("/dev")
-        if name.startswith(("sd", "dm-", "rbd")) or (name.startswith("nvme") and "n" in name[4:])
+        if name.startswith(("sd", "dm-", "rbd", "md"))
+        or (name.startswith("nvme") and "n" in name[4:])
     ]
     return found
 

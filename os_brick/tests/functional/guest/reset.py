@@ -13,6 +13,7 @@ import threading
 
 from ..targets import lio, tcm_fc
 from . import faults, host_state, kernel
+from .nvme import reset as reset_nvme
 
 #: Longest time for one stubborn thing to go away.
 _PATIENCE_S = 30.0
@@ -31,6 +32,7 @@ def everything() -> None:
     for link in pathlib.Path("/dev/disk").glob("by-*/*"):
         if not link.exists():
             link.unlink(missing_ok=True)
+    reset_nvme()
     lio.remove_all()
 
 

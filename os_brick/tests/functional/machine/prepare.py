@@ -23,6 +23,8 @@ PACKAGES = {
     "multipathd": "multipath-tools",
     "sg_inq": "sg3-utils",
     "lsscsi": "lsscsi",
+    "nvme": "nvme-cli",
+    "mdadm": "mdadm",
     "depmod": "kmod",
     "ip": "iproute2",
     "iptables-legacy": "iptables",
