@@ -111,7 +111,7 @@ def _run_one(each: scenarios.Scenario) -> bool:
         os.close(ready)
         _in_child(each, tell)
     os.close(tell)
-    outcome = _outcome(ready, pid, began + each.limit_s)
+    outcome = _outcome(ready, pid, began + each.limit_s * kernel.PATIENCE)
     taken = time.monotonic() - began
     _end_group()
     times = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.get("times", []))
@@ -120,7 +120,7 @@ def _run_one(each: scenarios.Scenario) -> bool:
         return True
     failure = outcome["failure"]
     if outcome.get("hung"):
-        failure = f"not done within {each.limit_s:.0f} s\n{host_state.report()}"
+        failure = f"not done within {each.limit_s * kernel.PATIENCE:.0f} s\n{host_state.report()}"
     print(f"        FAILED after {taken:.1f} s  {times}\n{_indented(failure)}", flush=True)
     _show_log(each.name)
     return False

@@ -23,6 +23,7 @@ from oslo_privsep import priv_context
 import os_brick
 import os_brick.privileged
 from os_brick.initiator import connector
+from os_brick.privileged import rootwrap
 
 from . import faults
 
@@ -69,6 +70,9 @@ def as_user() -> None:
     os_brick.privileged.default.set_client_mode(True)
     # sudo drops PYTHONPATH; a deployment would have the library installed instead.
     priv_context.init(root_helper=["sudo", "env", f"PYTHONPATH={repo}"])
+    # The first privileged call starts the helper, which takes long under emulation; a service has
+    # it for days.
+    rootwrap.execute_root("true")
 
 
 def log_to(file: pathlib.Path) -> None:
