@@ -165,7 +165,7 @@ class Coreutils:
         self._zfcp = zfcp
         #: Files that ``cat`` knows, by path.
         self.files: dict[str, str] = {}
-        #: Who takes what is written below a directory of sysfs: name in it, text, time limit.
+        #: By directory below ``/sys``, who takes what is written there: name, text and time limit.
         self.writers: dict[str, Callable[[str, str, float], None]] = {}
 
     def programs(self) -> dict[str, Program]:

@@ -34,6 +34,10 @@ class Case:
     others: tuple[int, ...] = (0,)
     #: The first portal of each target says nothing.
     silent: bool = False
+    #: Name of the protocol in the factory.
+    protocol: str = "ISCSI"
+    #: Each volume is made larger and extended before it is detached.
+    extends: bool = False
     contenders: tuple[str, ...] = CONTENDERS
 
 
@@ -74,6 +78,40 @@ CASES = (
         quick=1,
         limit_s=300,
         silent=True,
+        contenders=(OURS, PEER),
+    ),
+    Case("nvme", "one NVMe volume, two portals", 1, 2, rounds=7, quick=3, protocol="NVMEOF"),
+    Case(
+        "nvme-16",
+        "16 NVMe volumes in parallel, two portals",
+        16,
+        2,
+        rounds=3,
+        quick=1,
+        limit_s=900,
+        protocol="NVMEOF",
+    ),
+    Case(
+        "nvme-silent-portal",
+        "one NVMe volume, the first of two portals silent",
+        1,
+        2,
+        rounds=3,
+        quick=1,
+        limit_s=300,
+        silent=True,
+        protocol="NVMEOF",
+        contenders=(OURS, PEER),
+    ),
+    Case(
+        "nvme-extend",
+        "one NVMe volume with blocks of 4096 bytes, two portals, made larger",
+        1,
+        2,
+        rounds=3,
+        quick=1,
+        protocol="NVMEOF",
+        extends=True,
         contenders=(OURS, PEER),
     ),
 )

@@ -37,8 +37,9 @@ class Contender:
         self.name = name
         #: Version and file of the library, once it is ready.
         self.about: dict[str, Any] = {}
-        #: Whether it has attached with a map, or without, before: the first time loads code.
-        self.warm: set[bool] = set()
+        #: Protocols it has attached by before, with several paths or one: the first time loads
+        #: code.
+        self.warm: set[tuple[str, bool]] = set()
         self._python = python
         self._path = os.pathsep.join([str(_TESTS), str(_OURS)] if ours else [str(_TESTS)])
         self._rest = b""

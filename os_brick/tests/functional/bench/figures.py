@@ -16,7 +16,7 @@ class Key:
     case: str
     #: How many other LUNs were attached.
     others: int
-    #: ``attach``, ``detach`` or ``import``.
+    #: ``attach``, ``extend``, ``detach`` or ``import``.
     do: str
     contender: str
 
@@ -41,7 +41,7 @@ def read(documents: Iterable[dict[str, Any]]) -> Figures:
     values: dict[Key, list[dict[str, Any]]] = {}
     for document in documents:
         for turn in document["turns"]:
-            for do in ("attach", "detach", "import"):
+            for do in ("attach", "extend", "detach", "import"):
                 if do in turn:
                     key = Key(document["case"], turn["others"], do, turn["contender"])
                     values.setdefault(key, []).append(turn[do])

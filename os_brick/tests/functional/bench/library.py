@@ -32,7 +32,11 @@ class Library:
         service.as_root()
         self._timelines = _Timelines()
         logging.getLogger(_TIMELINES).addHandler(self._timelines)
-        self._services = {several: service.Service(multipath=several) for several in (False, True)}
+        self._services = {
+            (protocol, several): service.Service(protocol, multipath=several)
+            for protocol in ("ISCSI", "NVMEOF")
+            for several in (False, True)
+        }
         self._infos: dict[str, dict[str, Any]] = {}
 
     def about(self) -> dict[str, str]:
@@ -45,7 +49,7 @@ class Library:
 
     def attach(self, name: str, properties: dict[str, Any]) -> str:
         """Attach a volume and return its device."""
-        connector = self._services["target_portals" in properties].connector
+        connector = self._connector(properties)
         # A copy, since the peer may change what it is given.
         info = connector.connect_volume(copy.deepcopy(properties))
         self._infos[name] = info
@@ -53,10 +57,21 @@ class Library:
 
     def detach(self, name: str, properties: dict[str, Any]) -> None:
         """Detach a volume."""
-        connector = self._services["target_portals" in properties].connector
+        connector = self._connector(properties)
         connector.disconnect_volume(
             copy.deepcopy(properties), self._infos.pop(name), force=False, ignore_errors=False
         )
+
+    def extend(self, name: str, properties: dict[str, Any]) -> str:
+        """Learn a volume's new size and return it in bytes."""
+        used = copy.deepcopy(properties) | {"device_path": self._infos[name]["path"]}
+        return str(self._connector(properties).extend_volume(used))
+
+    def _connector(self, properties: dict[str, Any]) -> Any:
+        """Return the connector for a volume: of its protocol, with multipath for two portals."""
+        if "target_nqn" in properties:
+            return self._services["NVMEOF", len(properties["portals"]) > 1].connector
+        return self._services["ISCSI", "target_portals" in properties].connector
 
     def told(self) -> list[str]:
         """Return the timelines of the calls since the last question."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..guest import kernel
+from . import nvme_minimum
 
 _SESSIONS = "/sys/class/iscsi_session"
 
@@ -38,6 +39,8 @@ class Minimum:
 
     def attach(self, name: str, properties: dict[str, Any]) -> str:
         """Attach a volume and return its device."""
+        if "target_nqn" in properties:
+            return nvme_minimum.attach(properties)
         iqn, lun = properties["target_iqn"], properties["target_lun"]
         portals = properties.get("target_portals", [properties["target_portal"]])
         disks = tuple(_side_by_side(lambda portal: _log_in(iqn, portal, lun), portals))
@@ -52,6 +55,9 @@ class Minimum:
 
     def detach(self, name: str, properties: dict[str, Any]) -> None:
         """Write out what is dirty and take the volume away."""
+        if "target_nqn" in properties:
+            nvme_minimum.detach(properties)
+            return
         iqn = properties["target_iqn"]
         portals = properties.get("target_portals", [properties["target_portal"]])
         attached = self._attached.pop(name)
@@ -62,6 +68,10 @@ class Minimum:
             lambda disk: kernel.write(f"/sys/block/{disk}/device/delete", "1"), attached.disks
         )
         _side_by_side(lambda portal: _log_out(iqn, portal), portals)
+
+    def extend(self, name: str, properties: dict[str, Any]) -> str:
+        """Nobody has measured it by hand."""
+        raise NotImplementedError
 
     def told(self) -> list[str]:
         """There is nothing to tell."""

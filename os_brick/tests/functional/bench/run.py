@@ -19,6 +19,7 @@ from typing import Any
 from ..guest import lab, reset
 from . import cases
 from .contender import Contender, Failed
+from .nvme_stage import NvmeStage
 from .stage import Stage
 
 RESULTS = lab.RESULTS / "bench"
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         for name in chosen.names:
             case = cases.by_name(name)
             rounds = chosen.repeat or (case.quick if chosen.quick else case.rounds)
-            _measure(case, 1 if case.silent else rounds, contenders, about)
+            once = case.silent and case.protocol == "ISCSI"
+            _measure(case, 1 if once else rounds, contenders, about)
     finally:
         for each in contenders.values():
             each.end()
@@ -79,7 +81,8 @@ def _measure(
     print(f"== {case.name}: {case.title}", flush=True)
     turns: list[Turn] = []
     for others in case.others:
-        stage = Stage(case, others)
+        made = NvmeStage if case.protocol == "NVMEOF" else Stage
+        stage = made(case, others)
         try:
             stage.build()
             _warm_up(stage, case, [contenders[name] for name in case.contenders])
@@ -103,9 +106,9 @@ def _measure(
 
 def _warm_up(stage: Stage, case: cases.Case, contenders: list[Contender]) -> None:
     """Have each contender load what it loads late, and the targets know the initiator."""
-    several = case.portals > 1
+    kind = (case.protocol, case.portals > 1)
     for number, each in enumerate(contenders):
-        if number and several in each.warm:
+        if number and kind in each.warm:
             continue
         volumes = stage.volumes[:1] if number else stage.volumes
         try:
@@ -114,7 +117,7 @@ def _warm_up(stage: Stage, case: cases.Case, contenders: list[Contender]) -> Non
                 if errors:
                     raise Failed(next(iter(errors.values())))
                 stage.wait_until_quiet()
-            each.warm.add(several)
+            each.warm.add(kind)
         except (Failed, AssertionError) as error:
             print(f"   warming up, {each.name}: TROUBLE {error}", flush=True)
             stage.again()
@@ -144,6 +147,9 @@ def _turn(stage: Stage, case: cases.Case, contender: Contender) -> Turn:
     try:
         turn["attach"] = _asked(contender, "attach", stage, case)
         turn["paths"] = stage.check(turn["attach"].pop("paths"))
+        if case.extends:
+            stage.grow()
+            turn["extend"] = _asked(contender, "extend", stage, case)
         turn["detach"] = _asked(contender, "detach", stage, case)
         turn["leftovers"] = stage.leftovers()
     except (Failed, AssertionError, OSError) as error:
@@ -164,7 +170,7 @@ def _show(turn: Turn) -> None:
     parts = [
         f"{do} {turn[do]['seconds']:.2f} s, {len(turn[do]['programs'])} programs,"
         f" slept {turn[do]['slept']:.2f} s"
-        for do in ("attach", "detach")
+        for do in ("attach", "extend", "detach")
         if do in turn
     ]
     among = f" among {turn['others']}" if turn["others"] else ""

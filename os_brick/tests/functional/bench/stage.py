@@ -60,6 +60,11 @@ class Stage:
             for target, _ in self._made:
                 self._world.network.silence(target.portals[0])
 
+    def grow(self) -> None:
+        """Make every volume larger on the array."""
+        for _, volume in self._made:
+            volume.grow(volume.size + 8 * lab.MIB)
+
     def heal(self) -> None:
         """Take the fault back."""
         self._world.heal()

@@ -54,6 +54,12 @@ def bounds() -> list[Bound]:
             found.append(Bound(f"{case}: {do}, growth from 0 to {OTHERS}", key, base, 1.2))
     found += _programs("single", attach=4, detach=3)
     found += _programs("two-paths", attach=2 * 4 + 2, detach=2 * 3 + 2)
+    found += [_ratio("nvme", do, MINIMUM, 1.3) for do in _DEEDS]
+    found += [_ratio("nvme", do, PEER, 1) for do in _DEEDS]
+    found += [_ratio("nvme-16", do, PEER, 0.25) for do in _DEEDS]
+    found.append(_ratio("nvme-silent-portal", "attach", PEER, 1 / 3))
+    found.append(_ratio("nvme-extend", "extend", PEER, 0.1))
+    found += _programs("nvme", attach=2, detach=1)
     found.append(_ratio(IMPORT, "import", PEER, 0.5))
     return found
 

@@ -4,9 +4,9 @@
 Started by ``contender`` as ``python -m functional.bench.worker NAME LOG`` with the folder above
 ``functional`` on the path, so that ``os_brick`` is whatever the interpreter has under that name.
 
-An order is ``{"do": "attach" or "detach", "volumes": [[name, properties], …]}``; all volumes are
-dealt with at once, in a thread each.  The answer has ``seconds`` (from the start of the first to
-the end of the last), ``each``, ``slept``, ``paths``, ``told`` and ``errors``.
+An order is ``{"do": "attach", "volumes": [[name, properties], …]}``, or ``extend`` or ``detach``;
+all volumes are dealt with at once, in a thread each.  The answer has ``seconds`` (from the start
+of the first to the end of the last), ``each``, ``slept``, ``paths``, ``told`` and ``errors``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class Contender(Protocol):
 
     def detach(self, name: str, properties: dict[str, Any]) -> None:
         """Detach a volume."""
+
+    def extend(self, name: str, properties: dict[str, Any]) -> str:
+        """Learn a volume's new size, in bytes, and return it as text."""
 
     def told(self) -> list[str]:
         """Return what it says of its calls since the last question."""
@@ -66,7 +69,7 @@ def _tell(answers: IO[str], answer: dict[str, Any]) -> None:
 
 
 def _carry_out(contender: Contender, order: dict[str, Any]) -> dict[str, Any]:
-    deed = contender.attach if order["do"] == "attach" else contender.detach
+    deed = getattr(contender, order["do"])
     volumes = order["volumes"]
     paths: dict[str, str | None] = {}
     each: dict[str, float] = {}
