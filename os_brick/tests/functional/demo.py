@@ -98,6 +98,139 @@ def nvme() -> None:
     guest_nvme.reset()
 
 
+def rbd() -> None:
+    """An image by a handle of librbd, then mapped by the kernel."""
+    world = _begin(iscsid=False)
+    from .guest import ceph_images, data, lab, reset, service
+    from .targets import ceph
+
+    with _step("start a Ceph cluster: one monitor, one store in memory, cephx") as said:
+        cluster = ceph.cephx_cluster()
+        said.append(f"monitor at {cluster.monitor}, pools {', '.join(ceph.POOLS)}")
+    with _step("make an image of 16 MiB") as said:
+        image = cluster.image("volume-1")
+        said.append(f"{image.pool}/{image.name}")
+    given = image.properties()
+    content = data.pattern("demo", 4 * lab.MIB)
+    host = world.service("RBD")
+    with _step("attach by librbd: connect_volume") as said:
+        info = host.attach(given)
+        handle = info["path"]
+        said.append(f"a file object; its key is in memory, by way of {handle.rbd_conf}")
+    with _step("write 4 MiB through it, detach"):
+        handle.write(content)
+        host.detach(given, info)
+    with _step("look on the cluster's side") as said:
+        assert image.read(0, len(content)) == content
+        said.append(f"it has them; {image.watchers()} clients have the image open")
+    host = service.Service("RBD", do_local_attach=True)
+    with _step("attach by rbd map: connect_volume") as said:
+        info = host.attach(given)
+        said.append(f"{info['path']} → {os.path.realpath(info['path'])}; key in {info['conf']}")
+    with _step("read the 4 MiB from the device") as said:
+        assert data.read(info["path"], len(content)) == content
+        said.append("as written")
+    with _step("make the image 24 MiB, extend_volume") as said:
+        image.grow(24 * lab.MIB)
+        said.append(f"{(host.extend(given) or 0) // lab.MIB} MiB")
+    with _step("detach: disconnect_volume") as said:
+        host.detach(given, info)
+        said.append(f"mapped: {ceph_images.mapped()}, files: {ceph_images.secret_files()}")
+    with _step("look for leftovers, at once and after 5 s") as said:
+        world.expect_clean()
+        said.append("no device, file, link or program is left")
+    reset.everything()
+
+
+def nfs() -> None:
+    """A file of a share."""
+    world = _begin(iscsid=False)
+    from .guest import data, kernel, lab, reset
+    from .scenarios import nfs_shares
+    from .targets import nfs as server
+
+    with _step("start the kernel's NFS server, a share with a file of 16 MiB") as said:
+        server.up()
+        share = server.Share("one")
+        file = share.file("volume-1", 16 * lab.MIB)
+        said.append(share.export)
+    host = nfs_shares.host_of(world, release_mounts=True)
+    given = share.properties("volume-1")
+    with _step("attach: connect_volume") as said:
+        info = host.attach(given)
+        point = nfs_shares.mounted()[0]
+        options = kernel.run("findmnt", "-n", "-o", "OPTIONS", point)
+        version = next(one for one in options.split(",") if one.startswith("vers="))
+        said.append(f"{info['path']}, {version}")
+    content = data.pattern("demo", 4 * lab.MIB)
+    with _step("write 4 MiB to the file"):
+        data.write(info["path"], content)
+    with _step("look on the server's side") as said:
+        assert file.read_bytes()[: len(content)] == content
+        said.append("it has them")
+    with _step("attach again while the server does not answer") as said:
+        world.network.silence(share.portal)
+        with lab.fails_with(Exception) as caught:
+            host.attach(given)
+        world.heal()
+        said.append(str(caught[0]))
+    with _step("detach; the caller chose to have unused mounts released") as said:
+        host.detach(given, info)
+        said.append(f"mounted: {nfs_shares.mounted()}")
+    with _step("look for leftovers, at once and after 5 s") as said:
+        world.expect_clean()
+        said.append("no mount, directory or program is left")
+    reset.everything()
+
+
+def luks() -> None:
+    """An encrypted volume over two portals: what is written here is not to be read there."""
+    world = _begin(iscsid=True)
+    from .guest import data, encryption, host_state, lab, reset
+
+    with _step("make a volume of 64 MiB and a target with two portals") as said:
+        one = encryption.Encrypted(world, "luks2")
+        said.append(f"{one.target.iqn} at {', '.join(one.target.portals)}")
+    with _step("attach: connect_volume, 'encrypted': True") as said:
+        one.connect()
+        said.append(f"{one.link} over {', '.join(host_state.disks(one.volume.wwid))}")
+    with _step("open: attach_volume of a LUKS2 encryptor; first use, so it is formatted") as said:
+        one.open()
+        said.append(f"the link leads to {os.path.realpath(one.link)}, {one.label}")
+    content = one.pattern()
+    with _step("write 1 MiB through the link, read it back past the cache") as said:
+        data.write(one.link, content, lab.MIB)
+        assert data.read(one.link, len(content), lab.MIB) == content
+        said.append("as written")
+    with _step("look on the target's side") as said:
+        one.expect_no_clear_text(content)
+        said.append(f"a header {one.header()[:4].decode()}, then ciphertext; no clear text")
+    with _step("make the volume 96 MiB while it is open; extend_volume of both") as said:
+        one.volume.grow(96 * lab.MIB)
+        one.host.extend({**one.given, "device_path": one.link})
+        said.append(f"{(one.extend() or 0) // lab.MIB} MiB decrypted")
+    with _step("close: detach_volume") as said:
+        one.close()
+        said.append(f"the link leads to {os.path.realpath(one.link)} again")
+    with _step("open again with a wrong passphrase") as said:
+        right, one.passphrase = one.passphrase, "a wrong one"
+        with lab.fails_with(processutils.ProcessExecutionError) as caught:
+            one.open()
+        said.append(f"refused: exit code {getattr(caught[0], 'exit_code', None)}")
+    with _step("open again with the right one, read") as said:
+        one.passphrase = right
+        one.open()
+        assert data.read(one.link, len(content), lab.MIB) == content
+        said.append("as written")
+    with _step("close and detach"):
+        one.close()
+        one.disconnect()
+    with _step("look for leftovers, at once and after 5 s") as said:
+        world.expect_clean()
+        said.append("no mapping, session, disk, map or link is left")
+    reset.everything()
+
+
 def luks() -> None:
     """An encrypted volume over two portals: what is written here is not to be read there."""
     world = _begin(iscsid=True)
@@ -190,7 +323,7 @@ def _way(world: Lab, protocol: str, volume: Volume, given: dict[str, Any]) -> No
     reset.everything()
 
 
-DEMOS = {"iscsi": iscsi, "fc": fc, "nvme": nvme, "luks": luks}
+DEMOS = {"iscsi": iscsi, "fc": fc, "nvme": nvme, "luks": luks, "rbd": rbd, "nfs": nfs}
 
 
 @contextlib.contextmanager

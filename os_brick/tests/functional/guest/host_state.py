@@ -12,7 +12,7 @@ import os
 import pathlib
 import time
 
-from . import kernel
+from . import ceph_images, kernel
 
 #: Time after which what is still coming or going has come or gone.
 SETTLE_S = 5.0
@@ -44,7 +44,7 @@ def enter_group() -> None:
 def look(*, ask_multipathd: bool = True) -> HostState:
     """Return the host's state now."""
     found: set[str] = set()
-    for part in (_sessions, _records, _disks, _maps, _links, _mounts, _programs):
+    for part in (_sessions, _records, _disks, _maps, _links, _mounts, _secret_files, _programs):
         found |= set(part())
     if ask_multipathd:
         found |= set(_monitored())
@@ -209,6 +209,11 @@ def _links() -> list[str]:
 def _mounts() -> list[str]:
     lines = kernel.read("/proc/self/mounts").splitlines()
     return ["mount " + " ".join(line.split()[:3]) for line in lines]
+
+
+def _secret_files() -> list[str]:
+    """Configuration files of Ceph's that the library makes."""
+    return [f"file {path}" for path in ceph_images.secret_files()]
 
 
 def _programs() -> list[str]:

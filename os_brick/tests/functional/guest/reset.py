@@ -11,8 +11,8 @@ import pathlib
 import shutil
 import threading
 
-from ..targets import lio, tcm_fc
-from . import faults, host_state, kernel
+from ..targets import ceph, lio, nfs, tcm_fc
+from . import ceph_images, faults, host_state, kernel
 from .nvme import reset as reset_nvme
 
 #: Longest time for one stubborn thing to go away.
@@ -22,6 +22,8 @@ _PATIENCE_S = 30.0
 def everything() -> None:
     """End faults, maps, disks, sessions, records, targets and LUNs, in this order."""
     faults_of_all_kinds()
+    nfs.clean()
+    ceph.clean()
     _maps()
     _disks()
     _sessions()
@@ -34,6 +36,8 @@ def everything() -> None:
             link.unlink(missing_ok=True)
     reset_nvme()
     lio.remove_all()
+    for path in ceph_images.secret_files():
+        pathlib.Path(path).unlink(missing_ok=True)
 
 
 def faults_of_all_kinds() -> None:

@@ -64,7 +64,7 @@ def _up(settings: Settings) -> int:
     if qemu.running_pid(settings) is not None:
         say("the machine is up")
         return 0
-    prepare.packages(settings)
+    prepare.packages(())
     unpacked, release, image = prepare.kernel(settings)
     prepare.environment(settings)
     kernel = prepare.kernel_image(unpacked)
@@ -160,6 +160,7 @@ def in_machine(settings: Settings, module: str, words: list[str], limit_s: float
 
 def _alone_in_python(settings: Settings, module: str, words: list[str], limit_s: float) -> int:
     was_up = qemu.running_pid(settings) is not None
+    prepare.packages(protocols_of(words))
     up(settings, [])
     try:
         prepare.compile_bytes(settings)
@@ -180,6 +181,17 @@ exec {shlex.quote(str(python))} -m os_brick.tests.functional.{module} {shlex.joi
     if code == channel.MACHINE_GONE:
         say(f"the machine ended meanwhile:\n{_console_tail(settings)}")
     return code
+
+
+def protocols_of(words: Sequence[str]) -> list[str]:
+    """Return the protocols with packages of their own that chosen scenarios may be of."""
+    chosen = [word for word in words if not word.startswith("-")]
+    return [
+        protocol
+        for protocol in prepare.MORE_PACKAGES
+        if chosen in ([], ["all"])
+        or any(word.startswith((protocol, "*", "?", "[")) for word in chosen)
+    ]
 
 
 def _bring_code(settings: Settings) -> None:

@@ -31,10 +31,24 @@ PACKAGES = {
     "udevadm": "udev",
     "sudo": "sudo",
     "dmsetup": "dmsetup",
+    "lvs": "lvm2",
+    "thin_check": "thin-provisioning-tools",
     "cryptsetup": "cryptsetup-bin",
     "zstd": "zstd",
     "mkfs.ext4": "e2fsprogs",
     "setsid": "util-linux",
+}
+#: The same for the scenarios of one protocol, which only they need: they are large.
+MORE_PACKAGES = {
+    "rbd": {
+        "ceph-mon": "ceph-mon",
+        "ceph-osd": "ceph-osd",
+        "rbd": "ceph-common",
+        # for the distribution's own Python, which the library's environment has to be one of
+        "import rbd": "python3-rbd",
+        "import rados": "python3-rados",
+    },
+    "nfs": {"rpc.nfsd": "nfs-kernel-server", "mount.nfs": "nfs-common"},
 }
 #: The distribution's full kernel: the cloud flavour lacks Fibre Channel.
 KERNEL_PACKAGE = "linux-image-amd64"
@@ -61,16 +75,22 @@ def say(text: str) -> None:
     print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
-def packages(settings: Settings) -> None:
-    """Install the Debian packages that are missing; asks for root rights only then."""
-    missing = sorted({pkg for program, pkg in PACKAGES.items() if _which(program) is None})
+def packages(protocols: Iterable[str]) -> None:
+    """Install the Debian packages that are missing; asks for root rights only then.
+
+    :param protocols: those whose own packages are needed too.
+    """
+    wanted = dict(PACKAGES)
+    for protocol in protocols:
+        wanted |= MORE_PACKAGES[protocol]
+    missing = sorted({pkg for program, pkg in wanted.items() if not _is_there(program)})
     missing += [] if _has_venv() else ["python3-venv"]
     if not missing:
         return
     say("installing " + " ".join(missing))
     _root("apt-get", "update", "-qq")
     _root("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing)
-    still = sorted(program for program in PACKAGES if _which(program) is None)
+    still = sorted(program for program in wanted if not _is_there(program))
     if still:
         raise LabError(f"these programs are still missing after the install: {', '.join(still)}")
 
@@ -194,6 +214,14 @@ def _has_venv() -> bool:
     except ImportError:
         return False
     return True
+
+
+def _is_there(program: str) -> bool:
+    """Whether a program, or the module of ``import MODULE``, is installed."""
+    _import, module, name = program.partition("import ")
+    if module:
+        return bool(glob.glob(f"/usr/lib/python3/dist-packages/{name}.*"))
+    return _which(program) is not None
 
 
 def _which(program: str) -> str | None:
