@@ -13,7 +13,6 @@ limit; the connection is shut then, which ends the thread.
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.client
 import json
 import os
@@ -23,8 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from os_brick import executor
-from os_brick.initiator.linux.call import Outcome
+from os_brick.initiator.vendors.limits import run_within
 
 #: What an exchange may raise: the system's answer, or that the server does not speak HTTP.
 FAILURES = (OSError, http.client.HTTPException)
@@ -142,17 +140,7 @@ def exchange(server: Server, request: Request, limit_s: float) -> Answer:
     :raises http.client.HTTPException: what came is no HTTP, or too much.
     """
     running = _Exchange(server, request, max(limit_s, _SHORTEST_LIMIT_S))
-    thread = executor.Thread(target=running.run, daemon=True, name=f"{request.method} {server}")
-    thread.start()
-    thread.join(running.limit_s)
-    ended = running.ended
-    if ended is None:
-        running.abort()
-        raise TimeoutError(errno.ETIMEDOUT, f"{server} did not answer within {limit_s:.0f} seconds")
-    if ended.error is not None:
-        raise ended.error
-    assert ended.value is not None  # noqa: S101 - an outcome has one or the other
-    return ended.value
+    return run_within(running.limit_s, running.run, str(server), running.abort)
 
 
 class _Exchange:
@@ -162,13 +150,9 @@ class _Exchange:
         self._server = server
         self._request = request
         self.limit_s = limit_s
-        self.ended: Outcome[Answer] | None = None
         self._connection: http.client.HTTPConnection | None = None
 
-    def run(self) -> None:
-        self.ended = Outcome.of(self._run)
-
-    def _run(self) -> Answer:
+    def run(self) -> Answer:
         request = self._request
         connection = self._connection = self._server.connection(self.limit_s + _AFTER_LIMIT_S)
         try:
@@ -185,8 +169,13 @@ class _Exchange:
         return Answer(response.status, response.reason, body)
 
     def abort(self) -> None:
-        """Have the thread end: it waits for bytes of a socket that is shut now."""
-        sock = self._connection.sock if self._connection is not None else None
-        if sock is not None:
-            with contextlib.suppress(OSError, ValueError):  # it has ended by itself meanwhile
-                sock.shutdown(socket.SHUT_RDWR)
+        """Have the thread end."""
+        if self._connection is not None:
+            shut(self._connection)
+
+
+def shut(connection: http.client.HTTPConnection) -> None:
+    """Have a thread end that waits for bytes of a connection."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError, ValueError):  # it has ended by itself meanwhile
+            connection.sock.shutdown(socket.SHUT_RDWR)

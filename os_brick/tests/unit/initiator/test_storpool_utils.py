@@ -17,21 +17,9 @@ from os_brick.initiator import storpool_utils
 from os_brick.initiator.storpool_utils import StorPoolAPI, StorPoolAPIError
 from os_brick.tests.initiator.test_storpool_utils import SP_CONF
 from os_brick.tests.unit.initiator.vendors import servers
+from os_brick.tests.unit.initiator.vendors.clock import Clock
 from os_brick.tests.unit.initiator.vendors.servers import Said
 from os_brick.tests.unit.initiator.vendors.storpool import TOKEN, Cluster, error
-
-
-class Clock:
-    """Keeps the pauses, and waits for none."""
-
-    def __init__(self) -> None:
-        self.pauses: list[float] = []
-
-    def now(self) -> float:
-        return sum(self.pauses)
-
-    def wait(self, seconds: float, event: threading.Event | None = None) -> None:
-        self.pauses.append(seconds)
 
 
 @pytest.fixture
