@@ -141,8 +141,23 @@ class Ceph:
         """Have the driver's bus in sysfs, as after ``modprobe rbd``."""
         os.makedirs(self.world.sys.path(_BUS), exist_ok=True)
 
-    def map(self, image: Image, *, snapshot: str = "-", read_only: bool = False) -> RbdDevice:
-        """Map an image, as somebody else may do it by hand."""
+    def _monitors(self) -> list[str]:
+        return [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.monitors
+        ]
+
+    def map(
+        self,
+        image: Image,
+        *,
+        snapshot: str = "-",
+        read_only: bool = False,
+        monitors: list[str] | None = None,
+    ) -> RbdDevice:
+        """Map an image, as somebody else may do it by hand.
+
+        :param monitors: those of another cluster (``"10.0.0.1:6789"``), for one of its images.
+        """
         self.load_driver()
         taken = {device.number[1] >> 4 for device in self.mapped}
         number = next(number for number in itertools.count() if number not in taken)
@@ -159,6 +174,7 @@ class Ceph:
             "name": image.name,
             "current_snap": snapshot,
             "size": image.unit.size,
+            "config_info": f"{','.join(monitors or self._monitors())} name=cinder {image.pool}",
         }
         self.world.sys.directory(directory, files)
         self._devices.add(device, {})
@@ -250,7 +266,13 @@ class Ceph:
         if image.too_new:
             text = "rbd: sysfs write failed\nRBD image feature set mismatch.\n"
             return Answer(6, err=f"{text}rbd: map failed: (6) No such device or address\n")
-        mapped = self.map(image, snapshot=snapshot if at else "-", read_only=read_only or bool(at))
+        monitors = options["--mon_host"].split(",") if options["--mon_host"] else None
+        mapped = self.map(
+            image,
+            snapshot=snapshot if at else "-",
+            read_only=read_only or bool(at),
+            monitors=monitors,
+        )
         mapped.conf = options["--conf"]
         return Answer(out=f"/dev/{mapped.name}\n")
 

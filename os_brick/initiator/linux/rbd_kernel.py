@@ -6,8 +6,10 @@ Source: the kernel's ``Documentation/ABI/testing/sysfs-bus-rbd``; rbd(8).
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from os_brick.initiator.linux.sysfs import Tree
 
 _BUS = "bus/rbd"
 _LIST_LIMIT_S = 60.0
+_READ_LIMIT_S = 15.0
 # What stands for "no snapshot", in sysfs and in rbd's listing.
 _NO_SNAPSHOT = "-"
 
@@ -89,6 +92,30 @@ def read_size(sysfs: Tree, mapping: Mapping) -> int | None:
     Of the driver's own file: that of the block device is behind while the device is open.
     """
     return sysfs.number("devices/rbd", str(mapping.number), "size")
+
+
+def read_monitors(host: Host, call: Call, mapping: Mapping) -> set[str]:
+    """Return the addresses of the monitors by which an image was mapped; empty if nobody can say.
+
+    They are the first word of what was written to map it, which only root may read.
+    """
+    where = (_BUS, "devices", str(mapping.number), "config_info")
+    try:
+        text = host.sysfs.text(*where)
+    except PermissionError:
+        words = ("cat", host.sysfs.path(*where))
+        text = host.programs.run(call, *words, limit_s=_READ_LIMIT_S).out
+    return addresses(text.split(" ")[0].split(","))
+
+
+def addresses(monitors: Iterable[str]) -> set[str]:
+    """Return the IP addresses among monitors (``10.0.0.1:6789``); names are left out."""
+    found = set()
+    for monitor in monitors:
+        host = monitor.rpartition(":")[0].strip("[]")
+        with contextlib.suppress(ValueError):
+            found.add(str(ipaddress.ip_address(host)))
+    return found
 
 
 def find(host: Host, call: Call, image: RbdImage, args: Sequence[str]) -> list[Mapping]:

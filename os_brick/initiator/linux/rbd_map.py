@@ -31,7 +31,7 @@ _GONE_LIMIT_S = 30.0
 _BUSY_LIMIT_S = 10.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-# `rbd map` has waited for udev by itself.
+# `rbd map` has waited for udev by itself; others may have mapped the image just now.
 _LINK_LIMIT_S = 5.0
 _FORCED_FLUSH_LIMIT_S = 30.0
 _EBUSY = 16  # exit codes of rbd are errno values
@@ -42,6 +42,7 @@ def attach(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> st
 
     :param args: what ``rbd`` is told about the cluster.
     :raises BrickException: ``rbd`` is not installed.
+    :raises WrongVolume: an image of the same names in another cluster is mapped.
     :raises BlockDeviceReadOnly: it is mapped for reading only, but wanted for writing.
     :raises ProcessExecutionError: ``rbd map`` failed, with its words; nothing is left mapped.
     """
@@ -50,7 +51,7 @@ def attach(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> st
         found = _map(host, call, volume, args)
         if found is None:
             return _unseen(volume)
-        _wait_for_link(host, call, volume, found)
+    _wait_for_link(host, call, volume, found)
     if not volume.read_only and host.sysfs.text("class/block", found.name, "ro") == "1":
         raise exception.BlockDeviceReadOnly(device=found.path)
     return _path(host, volume, found)
@@ -61,7 +62,27 @@ def _find_before(host: Host, call: Call, volume: RbdVolume, args: Sequence[str])
     if not rbd_kernel.has_bus(host.sysfs) and nodes.real_node(host, volume.image.link) is None:
         return None
     found = rbd_kernel.find(host, call, volume.image, args)
+    for one in found:
+        _check_cluster(host, call, volume, one)
     return found[0] if found else None
+
+
+def _check_cluster(host: Host, call: Call, volume: RbdVolume, mapping: Mapping) -> None:
+    """Refuse an image of the same names in another cluster, as far as its monitors tell.
+
+    :raises WrongVolume: none of its monitors is one of the volume's.
+    """
+    wanted = rbd_kernel.addresses(volume.monitors)
+    # A name among them could be any address.
+    if not wanted or len(wanted) < len(volume.monitors) or mapping.instance is None:
+        return
+    found = rbd_kernel.read_monitors(host, call, mapping)
+    if found and not found & wanted:
+        raise exception.WrongVolume(
+            device=mapping.path,
+            reason=f"{mapping} is of another cluster: its monitors are {', '.join(sorted(found))}, "
+            f"the volume's are {', '.join(sorted(wanted))}.",
+        )
 
 
 def _map(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> Mapping | None:
@@ -151,18 +172,32 @@ def detach(
 
     :param force: attempt everything, at the end ``rbd unmap -o force``, and keep what failed in
         ``errors``.
+    :raises WrongVolume: what is mapped is of another cluster; it is left alone.
     :raises DeviceInUse: somebody uses it (without ``force``); nothing was changed.
     :raises ProcessExecutionError: its data could not be written out, or it could not be unmapped
         (without ``force``).
     """
     for mapping in rbd_kernel.find(host, call, volume.image, args):
-        if not force:
-            _refuse_if_used(host, call, mapping)
-        with errors.context(force, "Writing out %s failed", mapping):
-            limit_s = min(flush_limit_s, _FORCED_FLUSH_LIMIT_S) if force else flush_limit_s
-            block.sync(host, call, mapping.path, limit_s)
-        with errors.context(force, "Unmapping %s failed", mapping):
-            _unmap(host, call, mapping, args, force=force)
+        with errors.context(force, "%s is left", mapping):
+            _check_cluster(host, call, volume, mapping)
+            _detach(host, call, mapping, args, force, errors, flush_limit_s)
+
+
+def _detach(
+    host: Host,
+    call: Call,
+    mapping: Mapping,
+    args: Sequence[str],
+    force: bool,
+    errors: exception.ExceptionChainer,
+    flush_limit_s: float,
+) -> None:
+    if not force:
+        _refuse_if_used(host, call, mapping)
+    with errors.context(force, "Writing out %s failed", mapping):
+        limit_s = min(flush_limit_s, _FORCED_FLUSH_LIMIT_S) if force else flush_limit_s
+        block.sync(host, call, mapping.path, limit_s)
+    _unmap(host, call, mapping, args, force=force)
 
 
 def _refuse_if_used(host: Host, call: Call, mapping: Mapping) -> None:
@@ -215,6 +250,8 @@ def read_size(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) ->
     :raises BrickException: it is not mapped, or was unmapped meanwhile.
     """
     found = rbd_kernel.find(host, call, volume.image, args)
+    for one in found:
+        _check_cluster(host, call, volume, one)
     size = rbd_kernel.read_size(host.sysfs, found[0]) if found else None
     if size is None:
         raise exception.BrickException(_("Cannot extend non mapped device."))

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -205,6 +205,55 @@ class TestMappedAlready:
         assert paths == [LINK] * 5
         assert len(fake_host.ceph.mapped) == 1
         assert sum("map" in words for words in fake_host.started) == 1
+
+
+class TestAnotherCluster:
+    OTHERS: ClassVar[list[str]] = ["10.9.9.9:6789", "[2001:db8::9]:6789"]
+
+    def test_its_image_is_not_handed_out(self, fake_host: FakeHost) -> None:
+        image = fake_host.ceph.image()
+        kept = fake_host.ceph.map(image, monitors=self.OTHERS)
+        with pytest.raises(exception.WrongVolume, match=r"monitors are 10\.9\.9\.9"):
+            connector(fake_host).connect_volume(image.properties)
+        assert fake_host.ceph.mapped == [kept]
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_nor_unmapped(self, fake_host: FakeHost, force: bool) -> None:
+        image = fake_host.ceph.image()
+        kept = fake_host.ceph.map(image, monitors=self.OTHERS)
+        rbd = connector(fake_host)
+        with pytest.raises(exception.BrickException, match="another cluster"):
+            rbd.disconnect_volume(image.properties, None, force=force)
+        with pytest.raises(exception.WrongVolume):
+            rbd.extend_volume(image.properties)
+        assert fake_host.ceph.mapped == [kept]
+        assert fake_host.started == []
+
+    def test_only_root_may_read_it(self, fake_host: FakeHost) -> None:
+        image = fake_host.ceph.image()
+        fake_host.ceph.map(image)
+        fake_host.faults.unreadable("sys/bus/rbd/devices/*/config_info")
+        fake_host.faults.fail("cat", code=0, out="10.9.9.9:6789 name=x volumes volume-1 -\n")
+        rbd = connector(fake_host)
+        with pytest.raises(exception.WrongVolume):
+            rbd.connect_volume(image.properties)
+        fake_host.faults.fail("cat", code=1, err="cat: no")
+        assert rbd.connect_volume(image.properties)["path"] == LINK
+
+    @pytest.mark.parametrize("hosts", [["mon.example"], ["10.0.0.7", "mon.example"], []])
+    def test_names_could_be_any_monitor(self, fake_host: FakeHost, hosts: list[str]) -> None:
+        image = fake_host.ceph.image()
+        fake_host.ceph.map(image)
+        properties = image.connection(hosts=hosts, ports=["6789"] * len(hosts))
+        connector(fake_host).connect_volume(properties)
+        assert len(fake_host.ceph.mapped) == 1
+
+    def test_one_monitor_in_common_is_enough(self, fake_host: FakeHost) -> None:
+        image = fake_host.ceph.image()
+        fake_host.ceph.map(image, monitors=["10.0.0.9:6789", "[2001:db8::9]:6789"])
+        properties = image.connection(hosts=["2001:DB8:0::9", "10.1.1.1"], ports=["3300", "1"])
+        connector(fake_host).connect_volume(properties)
+        assert len(fake_host.ceph.mapped) == 1
 
 
 class TestReadOnly:
