@@ -242,6 +242,10 @@ def _remove_map(host: Host, call: Call, one: Map, limit_s: float) -> None:
         return not multipath.is_there(host.sysfs, one)
 
     for attempt in range(1, _MAP_TRIES + 1):
+        # Whoever opened it since it was looked at (udev, on a slow network) gets his seconds.
+        call.wait_until(
+            lambda: gone() or not _openers(host, call, one), what="end of use", limit_s=_SHORT_USE_S
+        )
         if gone():
             return
         result = multipath.remove_map(host, call, one.label, limit_s)
@@ -253,10 +257,6 @@ def _remove_map(host: Host, call: Call, one: Map, limit_s: float) -> None:
         if result.code is None or attempt == _MAP_TRIES:
             break
         call.pause(2.0 ** (attempt - 1))
-        # Whoever opened it since it was looked at (udev, on a slow network) gets his seconds too.
-        call.wait_until(
-            lambda: gone() or not _openers(host, call, one), what="end of use", limit_s=_SHORT_USE_S
-        )
     users = "; ".join(block.read_users(host, one.name)) or result.summary
     if result.code == 1:
         raise exception.DeviceInUse(device=str(one), users=users) from result.error

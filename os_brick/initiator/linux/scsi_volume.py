@@ -32,6 +32,7 @@ _DRIVER_S = 30.0
 _GRACE_S = 2.0
 _GRACE_WHEN_LEFT_ALONE_S = 1.0
 _MAP_WAIT_S = 10.0
+_UDEV_WAIT_S = 30.0
 # Once the map can be used, log-ins that are under way get so long to add their paths to it.
 _LATE_PATHS_S = 10.0
 
@@ -195,6 +196,7 @@ class MapWait:
     news: Event
     _known: int = 0
     _since_s: float = 0.0
+    _udev_s: float = 0.0
     _asked: bool = False
     _refused: bool = False
 
@@ -228,21 +230,30 @@ class MapWait:
                 return one
         now = self.call.elapsed_s()
         if len(disks) != self._known:  # each path may be the one that multipathd waits for
-            self._known, self._since_s = len(disks), now
+            self._known, self._since_s, self._udev_s = len(disks), now, 0.0
         waited_s = now - self._since_s
         without = self._refused or self.daemon() is False
         if self._asked or without:
             over = without or waited_s >= _MAP_WAIT_S
             return _Next.DO_WITHOUT if over and not self.busy() else None
-        grace_s = _LATE_PATHS_S if self.busy() else self._grace_s(disks)
-        return _Next.ASK_DAEMON if waited_s >= grace_s else None
+        return _Next.ASK_DAEMON if self._had_its_time(disks, waited_s) else None
 
-    def _grace_s(self, disks: list[Disk]) -> float:
-        """Return how long multipathd is given to make a map before it is asked to."""
+    def _had_its_time(self, disks: list[Disk], waited_s: float) -> bool:
+        """Tell whether multipathd had the time to make the map by itself.
+
+        On a busy host it may need as long for a disk as udev did, which comes first.
+        """
+        if self.busy():
+            return waited_s >= _LATE_PATHS_S
+        if any(multipath.udev_is_late(self.host, disk) for disk in disks):
+            self._udev_s = waited_s
+            return waited_s >= _UDEV_WAIT_S
         verdicts = [multipath.udev_says(self.host, disk) for disk in disks]
-        if True in verdicts or any(multipath.udev_is_late(self.host, disk) for disk in disks):
-            return _MAP_WAIT_S
-        return _GRACE_WHEN_LEFT_ALONE_S if False in verdicts else _GRACE_S
+        if True in verdicts:
+            grace_s = _MAP_WAIT_S
+        else:
+            grace_s = _GRACE_WHEN_LEFT_ALONE_S if False in verdicts else _GRACE_S
+        return waited_s - self._udev_s >= max(grace_s, 2 * self._udev_s)
 
     def _ask(self) -> None:
         """Have multipathd make a map though ``find_multipaths`` would not."""

@@ -129,6 +129,7 @@ def _attach_and_detach(
         with lab.timed(f"attach {how}"):
             info = host.attach(given)
         lab.check_data(info["path"], volume)
+        udev.settle()  # what was written to is looked at by udev, which may cost a second try
         with lab.timed(f"detach {how}"):
             host.detach(given, info)
     return [each.name for each in started]

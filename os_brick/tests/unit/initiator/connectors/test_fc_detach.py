@@ -159,7 +159,7 @@ def test_no_link_leads_the_detach(fake_host: FakeHost, multipath: bool) -> None:
 def test_without_links_the_disks_are_found_all_the_same(
     fake_host: FakeHost, multipath: bool
 ) -> None:
-    fake_host.delays.udev_s = 30
+    fake_host.delays.udev_s = 100
     connector, volume, info = attached(fake_host, multipath=multipath, hbas=1)
     assert connector.get_volume_paths(volume.properties) == []
     connector.disconnect_volume(volume.properties, info)
