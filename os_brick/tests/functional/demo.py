@@ -231,54 +231,6 @@ def luks() -> None:
     reset.everything()
 
 
-def luks() -> None:
-    """An encrypted volume over two portals: what is written here is not to be read there."""
-    world = _begin(iscsid=True)
-    from .guest import data, encryption, host_state, lab, reset
-
-    with _step("make a volume of 64 MiB and a target with two portals") as said:
-        one = encryption.Encrypted(world, "luks2")
-        said.append(f"{one.target.iqn} at {', '.join(one.target.portals)}")
-    with _step("attach: connect_volume, 'encrypted': True") as said:
-        one.connect()
-        said.append(f"{one.link} over {', '.join(host_state.disks(one.volume.wwid))}")
-    with _step("open: attach_volume of a LUKS2 encryptor; first use, so it is formatted") as said:
-        one.open()
-        said.append(f"the link leads to {os.path.realpath(one.link)}, {one.label}")
-    content = one.pattern()
-    with _step("write 1 MiB through the link, read it back past the cache") as said:
-        data.write(one.link, content, lab.MIB)
-        assert data.read(one.link, len(content), lab.MIB) == content
-        said.append("as written")
-    with _step("look on the target's side") as said:
-        one.expect_no_clear_text(content)
-        said.append(f"a header {one.header()[:4].decode()}, then ciphertext; no clear text")
-    with _step("make the volume 96 MiB while it is open; extend_volume of both") as said:
-        one.volume.grow(96 * lab.MIB)
-        one.host.extend({**one.given, "device_path": one.link})
-        said.append(f"{(one.extend() or 0) // lab.MIB} MiB decrypted")
-    with _step("close: detach_volume") as said:
-        one.close()
-        said.append(f"the link leads to {os.path.realpath(one.link)} again")
-    with _step("open again with a wrong passphrase") as said:
-        right, one.passphrase = one.passphrase, "a wrong one"
-        with lab.fails_with(processutils.ProcessExecutionError) as caught:
-            one.open()
-        said.append(f"refused: exit code {getattr(caught[0], 'exit_code', None)}")
-    with _step("open again with the right one, read") as said:
-        one.passphrase = right
-        one.open()
-        assert data.read(one.link, len(content), lab.MIB) == content
-        said.append("as written")
-    with _step("close and detach"):
-        one.close()
-        one.disconnect()
-    with _step("look for leftovers, at once and after 5 s") as said:
-        world.expect_clean()
-        said.append("no mapping, session, disk, map or link is left")
-    reset.everything()
-
-
 def _begin(*, iscsid: bool) -> Lab:
     """Load what the demo needs and bring the machine to a clean state."""
     with _step("load the library, as a service does once"):
