@@ -8,11 +8,13 @@ writes to the directory of a share that is not mounted writes to the local disk.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import ClassVar
 
 from oslo_concurrency import processutils
@@ -35,6 +37,10 @@ _VZ_CLUSTERS = "/etc/pstorage/clusters"
 _VZ_SHARE = re.compile(
     r"(?:(?P<mds>\S+?):/)?(?P<cluster>[a-zA-Z0-9_-]+)(?::(?P<password>\S+))?", re.ASCII
 )
+
+#: The public call under way. The protected methods that subclasses elsewhere override or call have
+#: no parameter for it.
+_CALL: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 class RemoteFsClient(HasHost):
@@ -158,21 +164,14 @@ class RemoteFsClient(HasHost):
         if self._is_mounted(share, point):
             LOG.debug("Already mounted: %s", point)  # Cinder asks every minute
             return
-        clock, limit_s = self.host.clock, cfg.CONF.os_brick.call_timeout
-        names = [f"mount {mounts.real_point(*os.path.split(point))}"]
-        with (
-            public_call(f"Mount of {self._shown(share)}", clock, limit_s) as call,
-            locking.held_if_possible(self.host.locks, call, names),
-        ):
+        with self._public_call(f"Mount of {self._shown(share)}", point) as call:
             if self._is_mounted(share, point):
                 return
             self._make_point(call, point)
             if self._mount_type == "nfs":
-                self._mount_nfs(share, point, flags, call=call)
+                self._mount_nfs(share, point, flags)
             else:
-                self._do_mount(
-                    self._mount_type, share, point, self._mount_options, flags, call=call
-                )
+                self._do_mount(self._mount_type, share, point, self._mount_options, flags)
 
     def _make_point(self, call: Call, point: str) -> None:
         words = ("mkdir", "-p", point)
@@ -185,21 +184,36 @@ class RemoteFsClient(HasHost):
         mount_path: str,
         mount_options: str | None = None,
         flags: Sequence[str] | None = None,
-        *,
-        call: Call | None = None,
     ) -> None:
         """Mount by ``mount -t``, and see that it is mounted."""
         options = ("-o", mount_options) if mount_options else ()
         words = ("mount", "-t", mount_type, *options, *(flags or ()), share, mount_path)
-        result = self._run_mount(call or self._new_call(share), *words, shown=3)
+        result = self._run_mount(self._call(share), *words, shown=3)
         self._see_mounted(result, share, mount_path)
 
     def _run_mount(self, call: Call, *words: str, shown: int) -> Result:
         return self.host.programs.run(call, *words, limit_s=call.limit_s, shown=shown)
 
-    def _new_call(self, share: str) -> Call:
+    def _call(self, share: str) -> Call:
+        """Return the public call that this happens in; a new one where a service calls this."""
         limit_s = cfg.CONF.os_brick.call_timeout
-        return Call(f"Mount of {self._shown(share)}", self.host.clock, limit_s)
+        operation = f"Mount of {self._shown(share)}"
+        return _CALL.get() or Call(operation, self.host.clock, limit_s)
+
+    @contextlib.contextmanager
+    def _public_call(self, operation: str, point: str) -> Iterator[Call]:
+        """Give a public call its deadline and its mount point's lock."""
+        clock, limit_s = self.host.clock, cfg.CONF.os_brick.call_timeout
+        names = [f"mount {mounts.real_point(*os.path.split(point))}"]
+        with (
+            public_call(operation, clock, limit_s) as call,
+            locking.held_if_possible(self.host.locks, call, names),
+        ):
+            token = _CALL.set(call)
+            try:
+                yield call
+            finally:
+                _CALL.reset(token)
 
     def _see_mounted(self, result: Result, share: str, point: str) -> None:
         """Believe the mount table about how a mount ended.
@@ -247,8 +261,6 @@ class RemoteFsClient(HasHost):
         nfs_share: str,
         mount_path: str,
         flags: Sequence[str] | None = None,
-        *,
-        call: Call | None = None,
     ) -> None:
         """Mount an NFS share: by 4.2, by 4.1, then as client and server negotiate.
 
@@ -256,14 +268,13 @@ class RemoteFsClient(HasHost):
 
         :raises BrickException: with what each attempt ended in.
         """
-        call = call or self._new_call(nfs_share)
         attempts = self._nfs_mount_type_opts
         if nfs.names_version(flags or ()):
             attempts = {"nfs": self._mount_options}
         errors: dict[str, str] = {}
         for name, options in attempts.items():
             try:
-                self._do_mount("nfs", nfs_share, mount_path, options, flags, call=call)
+                self._do_mount("nfs", nfs_share, mount_path, options, flags)
                 return
             except processutils.ProcessExecutionError as exc:
                 errors[name] = str(exc)
@@ -287,12 +298,7 @@ class RemoteFsClient(HasHost):
             another reason than that it is in use.
         """
         point = self.get_mount_point(share)
-        clock, limit_s = self.host.clock, cfg.CONF.os_brick.call_timeout
-        names = [f"mount {mounts.real_point(*os.path.split(point))}"]
-        with (
-            public_call(f"Unmount of {self._shown(share)}", clock, limit_s) as call,
-            locking.held_if_possible(self.host.locks, call, names),
-        ):
+        with self._public_call(f"Unmount of {self._shown(share)}", point) as call:
             if not self._is_mounted(share, point):
                 return True
             result = self.host.programs.run(call, "umount", point, limit_s=_UMOUNT_LIMIT_S)
@@ -339,14 +345,10 @@ class ScalityRemoteFsClient(RemoteFsClient):
         if self._is_mounted(share, point):
             LOG.debug("Already mounted: %s", point)
             return
-        clock, limit_s = self.host.clock, cfg.CONF.os_brick.call_timeout
-        with (
-            public_call("Mount of sofs", clock, limit_s) as call,
-            locking.held_if_possible(self.host.locks, call, [f"mount {point}"]),
-        ):
+        with self._public_call("Mount of sofs", point) as call:
             if not self._is_mounted(share, point):
                 self._make_point(call, point)
-                self._do_mount("sofs", "/etc/sfused.conf", point, call=call)
+                self._do_mount("sofs", "/etc/sfused.conf", point)
 
     def release(self, share: str) -> bool:
         """Leave the file system mounted: all shares are in it."""
@@ -385,11 +387,9 @@ class VZStorageRemoteFSClient(RemoteFsClient):
         mount_path: str,
         mount_options: str | None = None,
         flags: Sequence[str] | None = None,
-        *,
-        call: Call | None = None,
     ) -> None:
         """Mount by Virtuozzo's own programs, and see that it is mounted."""
-        call = call or self._new_call(share)
+        call = self._call(share)
         mds, cluster, password = self._parse(share)
         if mds:
             self._write_mds_list(call, cluster, mds.split(","))

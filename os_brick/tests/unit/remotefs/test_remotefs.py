@@ -263,6 +263,37 @@ def test_a_base_that_is_a_link(fake_host: FakeHost, tmp_path: pathlib.Path) -> N
     assert fake_host.started == []
 
 
+def test_a_subclass_may_mount_in_its_own_way(fake_host: FakeHost) -> None:
+    class Own(remotefs.RemoteFsClient):
+        def _do_mount(
+            self,
+            mount_type: str,
+            share: str,
+            mount_path: str,
+            mount_options: str | None = None,
+            flags: Any = None,
+        ) -> None:
+            fake_host.shares.occupy(mount_path, share, "nfs4")
+
+    fake_host.remember()
+    made = Own("nfs", "sudo", host=fake_host.host, nfs_mount_point_base="/mnt/test")
+    made.mount(SHARE, ["-v"])
+    assert made.is_mounted(SHARE)
+
+
+def test_services_call_the_parts_by_themselves(fake_host: FakeHost) -> None:
+    fake_host.shares.share(SHARE)
+    fake_host.shares.directories.add("/mnt/elsewhere")
+    nfs = client(fake_host)
+    nfs._mount_nfs(SHARE, "/mnt/elsewhere", flags=["-v"])
+    assert mounts_at(fake_host, "/mnt/elsewhere") == 1
+    fake_host.shares.mounted.clear()
+    fake_host.devices.show_mounts()
+    fake_host.faults.fail("mount", code=32, err="mount.nfs: x is busy or already mounted")
+    with pytest.raises(processutils.ProcessExecutionError, match="busy or already mounted"):
+        nfs._do_mount("nfs", SHARE, "/mnt/elsewhere")
+
+
 # -- several at once -----------------------------------------------------------------------------
 def mounts_at(host: FakeHost, point: str) -> int:
     return sum(one.point == point for one in host.shares.mounted)
