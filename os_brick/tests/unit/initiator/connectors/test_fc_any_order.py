@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,7 +228,7 @@ def tell(host: FakeHost, story: Story) -> None:
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_attach_and_detach_under_any_trouble(story: Story) -> None:
-    with tempfile.TemporaryDirectory() as root, FakeHost(root) as host:
+    with FakeHost() as host:
         tell(host, story)
         host.check()
 
@@ -240,6 +239,6 @@ def test_the_story_without_trouble(kind: str, multipath: bool) -> None:
     story = Story(
         *(kind, 2, 2, multipath, "no", "fail", False, 0.005, 0.02, 0.0, (), (), False, False)
     )
-    with tempfile.TemporaryDirectory() as root, FakeHost(root) as host:
+    with FakeHost() as host:
         tell(host, story)
         host.check()
