@@ -21,8 +21,9 @@ GROUP_COLUMNS = "vg_name,vg_size,vg_free,lv_count,vg_uuid"
 DISK_COLUMNS = "vg_name,pv_name,pv_size,pv_free,pv_missing"
 VOLUME_COLUMNS = "vg_name,lv_name,lv_size,lv_attr,origin,pool_lv,lv_time,data_percent"
 
-# Warnings may stand before it, whatever LVM is told about where to print them.
-_START = re.compile(r"^\s*\{", re.MULTILINE)
+# What lines of a report begin with. Warnings may stand before them and between, where an execute
+# function joins the two outputs of a program.
+_OF_REPORT = tuple('{}[],"')
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _ORIGINS = ("o", "O")
 _FALSE = ("", "0")
@@ -155,9 +156,9 @@ def _rows(text: str, kind: str) -> list[dict[str, Any]]:
 
     :raises BrickException: the text is no report of this kind.
     """
-    start = _START.search(text)
+    lines = [line.strip() for line in text.splitlines()]
     try:
-        found, _end = json.JSONDecoder().raw_decode(text, start.end() - 1 if start else 0)
+        found = json.loads("".join(line for line in lines if line.startswith(_OF_REPORT)))
         return [row for report in found["report"] for row in report.get(kind, ())]
     except (ValueError, LookupError, TypeError, AttributeError) as exc:
         raise _unreadable(text) from exc

@@ -378,3 +378,39 @@ def test_everything_goes_through_the_execute_function_of_the_service(fake_host: 
     assert len(seen) == len(fake_host.started)
     assert {(one["run_as_root"], one["root_helper"]) for one in seen} == {(True, "sudo me")}
     assert all(one["timeout"] for one in seen)
+
+
+# -- what subclasses of services call --------------------------------------------------------
+def test_existence_and_uuid(fake_host: FakeHost) -> None:
+    group = fake_host.lvm.group("vg")
+    lvm = make_lvm(fake_host)
+
+    assert lvm._vg_exists()
+    assert lvm._get_vg_uuid() == [group.uuid]
+    fake_host.lvm.groups.clear()
+    assert not lvm._vg_exists()
+    assert lvm._get_vg_uuid() == []
+
+
+def test_free_space_of_a_pool(fake_host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    lvm = thin_lvm(fake_host)
+    fake_host.lvm.groups[0].volumes["vg-pool"].percent = "25.00"
+
+    assert lvm._get_thin_pool_free_space("vg", "vg-pool") == 7.5
+    assert lvm._get_thin_pool_free_space("vg", "nothing") is None
+    assert lvm._calculate_thin_pool_size() == ["-l", "100%FREE"]
+    fake_host.faults.fail("lvs", code=5, err="  I/O error\n")
+    assert lvm._get_thin_pool_free_space("vg", "vg-pool") is None
+    assert "I/O error" in caplog.text
+
+
+def test_waiting_for_a_deactivation(fake_host: FakeHost) -> None:
+    group = fake_host.lvm.group("vg")
+    volume = fake_host.lvm.volume(group, "_snapshot1")
+    fake_host.lvm.activate(group, volume)
+    lvm = make_lvm(fake_host)
+
+    with pytest.raises(exception.VolumeNotDeactivated, match="_snapshot1"):
+        lvm._wait_for_volume_deactivation("snapshot1")
+    fake_host.lvm.deactivate(volume)
+    lvm._wait_for_volume_deactivation("snapshot1")
