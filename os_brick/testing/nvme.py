@@ -7,6 +7,7 @@ Layout of sysfs and rules as in Linux 6.1: ``drivers/nvme/host/fabrics.c``, ``co
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -18,6 +19,7 @@ from os_brick.testing import block, storage
 from os_brick.testing.block import BlockDevice, Devices
 from os_brick.testing.network import FakeNetwork
 from os_brick.testing.nvme_storage import INACCESSIBLE, NamespaceUnit, Subsystem
+from os_brick.testing.process import TimeIsUpError
 from os_brick.testing.storage import Portal, Unit
 from os_brick.testing.world import World
 
@@ -186,9 +188,14 @@ class NvmeLayer:
         wait(lambda: not self._creating)
         self._creating = True
         try:
-            return self._create(nqn, address, port, transport, host_nqn, host_id, take)
-        finally:
+            made = self._create(nqn, address, port, transport, host_nqn, host_id, take)
+        except TimeIsUpError:
+            raise  # Who has asked for it is stopped, but the kernel goes on.
+        except BaseException:
             self._creating = False
+            raise
+        self._creating = False
+        return made
 
     def _create(
         self,
@@ -213,12 +220,37 @@ class NvmeLayer:
         if state == storage.REFUSES:
             raise Refused(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         if state in (storage.SILENT, storage.DEAD):
-            take(SILENT_S)
+            self._take(SILENT_S, take, self._given_up)
             raise Refused(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         if state == storage.HANGS:
-            take(HANGS_S)
+            self._take(HANGS_S, take, self._given_up)
             raise Refused(errno.EIO, os.strerror(errno.EIO))
-        take(self.connect_s)
+
+        def made() -> None:
+            self._given_up()
+            with contextlib.suppress(Refused):
+                self._made(nqn, portal, transport, host_nqn, host_id)
+
+        self._take(self.connect_s, take, made)
+        return self._made(nqn, portal, transport, host_nqn, host_id)
+
+    def _given_up(self) -> None:
+        self._creating = False
+
+    def _take(
+        self, seconds: float, take: Callable[[float], None], after_all: Callable[[], None]
+    ) -> None:
+        """Spend time; if who has asked is stopped meanwhile, go on without him."""
+        began = self._world.clock.now()
+        try:
+            take(seconds)
+        except TimeIsUpError:
+            self._world.after(seconds - (self._world.clock.now() - began), after_all)
+            raise
+
+    def _made(
+        self, nqn: str, portal: Portal | None, transport: str, host_nqn: str, host_id: str
+    ) -> Controller:
         found = self.subsystem(nqn, portal)
         if found is None:
             raise Refused(errno.EINVAL, os.strerror(errno.EINVAL))

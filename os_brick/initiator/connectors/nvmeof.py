@@ -245,7 +245,7 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
             self.host,
             call,
             target,
-            self._ways(call, target, identity),
+            self._ways(call, target, identity, to_connect=True),
             nvme_attach.Settings(multipath, self.device_scan_attempts),
             volume.lock_names,
         )
@@ -276,7 +276,9 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
         return path
 
     # -- ways -----------------------------------------------------------------------------------
-    def _ways(self, call: Call, target: NvmeTarget, identity: HostIdentity) -> list[Way]:
+    def _ways(
+        self, call: Call, target: NvmeTarget, identity: HostIdentity, *, to_connect: bool = False
+    ) -> list[Way]:
         """Return the ways to a target's subsystem, in the order given.
 
         :raises BrickException: which controllers are this host's cannot be told.
@@ -291,7 +293,7 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                     f"{target.nqn} is connected under several host NQNs, and this host's own is "
                     f"not known: {utils.HOST_NQN_FILE} is missing"
                 )
-        resolved = nvme_portals.resolved(self.host, call, target)
+        resolved = nvme_portals.resolved(self.host, call, target, to_connect=to_connect)
         return [Way(target.nqn, portal, host_nqn, options) for portal in resolved.portals]
 
     def _presences(

@@ -15,7 +15,7 @@ from oslo_log import log as logging
 
 from os_brick import exception
 from os_brick.initiator.linux import nvme_connections, nvme_namespaces
-from os_brick.initiator.linux.call import Call, SideBySide
+from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme_bring_up import Crew, PathState
 from os_brick.initiator.linux.nvme_changes import FAILURES
@@ -87,9 +87,9 @@ class Attempt:
         :raises VolumeDeviceNotFound: says of each portal why; the host is as it was before.
         """
         try:
-            workers = self._crew.start()
-            one = self._wait_for_disk(workers)
-            self._wait_for_others(workers)
+            self._crew.start()
+            one = self._wait_for_disk()
+            self._wait_for_others()
             self._check_readable(one)
             self._crew.finish(one.head)
         except BaseException:
@@ -99,11 +99,11 @@ class Attempt:
         return one
 
     # -- the disk ----------------------------------------------------------------------------
-    def _wait_for_disk(self, workers: SideBySide[None]) -> Namespace:
+    def _wait_for_disk(self) -> Namespace:
         self._call.wait_until(
-            lambda: self._usable() is not None or workers.all_ended(),
+            lambda: self._usable() is not None or self._crew.all_ended(),
             what="namespace",
-            event=workers.news,
+            event=self._crew.news,
         )
         if self._usable() is None and self._crew.found():
             with self._call.step("wait for access"):
@@ -119,7 +119,7 @@ class Attempt:
         usable = (one for one in self._crew.found() if nvme_namespaces.is_usable(self._host, one))
         return next(usable, None)
 
-    def _wait_for_others(self, workers: SideBySide[None]) -> None:
+    def _wait_for_others(self) -> None:
         """Give the other portals a moment to come up too."""
         if not self._settings.multipath:
             return
@@ -127,14 +127,14 @@ class Attempt:
 
         def enough() -> bool:
             if self._call.elapsed_s() - began_s < _ANSWER_S:
-                return workers.all_ended()
+                return self._crew.all_ended()
             return not any(state.is_under_way for state in self._crew.states)
 
         self._call.wait_until(
             enough,
             what="the other portals",
             limit_s=min(max(began_s, _OTHERS_LEAST_S), _OTHERS_MOST_S),
-            event=workers.news,
+            event=self._crew.news,
         )
 
     def _check_readable(self, one: Namespace) -> None:

@@ -16,7 +16,7 @@ from oslo_log import log as logging
 
 from os_brick import exception
 from os_brick.initiator.linux import nvme, nvme_connections
-from os_brick.initiator.linux.call import Call, SideBySide
+from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme import Controller
 from os_brick.initiator.linux.nvme_connections import ConnectFailed, Way
@@ -95,14 +95,31 @@ class Crew:
         self._mutex = threading.Lock()
         self._over = False
         self._kept: tuple[str, int | None] | None = None
+        #: Set when something has become of a path.
+        self.news = threading.Event()
 
-    def start(self) -> SideBySide[None]:
+    def start(self) -> None:
         """Start the threads."""
         for transport in dict.fromkeys(state.way.portal.transport for state in self.states):
             nvme_connections.load_driver(self._host, self._call, transport)
-        return self._call.side_by_side(
-            {str(state.way): partial(self._work, state) for state in self.states}
-        )
+        tasks = {str(number): partial(self._work, one) for number, one in enumerate(self.states)}
+        running = self._call.side_by_side(tasks)
+        for number, outcome in running.ended().items():
+            state = self.states[int(number)]
+            if outcome.error is not None and not state.ended:  # there were no more threads
+                self._end(state, None, outcome.error)
+
+    def all_ended(self) -> bool:
+        """Tell whether nothing more will come of any path; threads may still clean up."""
+        return all(state.ended for state in self.states)
+
+    def _end(self, state: PathState, found: Namespace | None, error: Exception | None) -> bool:
+        """Enter what became of a path; tell whether the attach is over by now."""
+        with self._mutex:
+            state.found, state.error, state.ended = found, error, True
+            late = self._over
+        self.news.set()
+        return late
 
     def found(self) -> list[Namespace]:
         """Return the namespace as the paths show it that have come up."""
@@ -129,9 +146,7 @@ class Crew:
         except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
             LOG.debug("No path by %s: %s", state.way, exc)
             error = exc
-        with self._mutex:
-            state.found, state.error, state.ended = found, error, True
-            late = self._over
+        late = self._end(state, found, error)
         if isinstance(error, ConnectFailed) and error.unfinished:
             self._end_unfinished(state)
         elif late:

@@ -7,6 +7,7 @@ already ends with 70, 114, 142 or 1, and a disconnect that failed may end with 0
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,6 +70,13 @@ class Way:
     def connect_lock_name(self) -> str:
         """Name of the lock of one connect or disconnect at a time."""
         return f"nvme connect {self.portal} {self.nqn} {self.host_nqn}"
+
+    def of(self, controller: Controller) -> Way:
+        """Return the way that a controller goes: for Fibre Channel, with this host's port."""
+        if self.portal.transport != nvme.FC or self.portal.host_address:
+            return self
+        here = controller.address.get("host_traddr", "").lower()
+        return dataclasses.replace(self, portal=dataclasses.replace(self.portal, host_address=here))
 
     def __str__(self) -> str:
         return str(self.portal)

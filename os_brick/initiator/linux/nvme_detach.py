@@ -71,7 +71,9 @@ def find(
     """
     with call.step("find the namespace") as step:
         controllers = tuple(
-            (way, controller) for way in ways for controller in nvme_connections.find(host, way)
+            (way.of(controller), controller)
+            for way in ways
+            for controller in nvme_connections.find(host, way)
         )
         everything = [
             one

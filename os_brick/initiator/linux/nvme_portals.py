@@ -19,19 +19,20 @@ _RESOLVE_LIMIT_S = 30.0
 _RPORT = re.compile(r"rport-(\d+):\d+-\d+")
 
 
-def resolved(host: Host, call: Call, target: NvmeTarget) -> NvmeTarget:
+def resolved(host: Host, call: Call, target: NvmeTarget, *, to_connect: bool = False) -> NvmeTarget:
     """Return a target with its portals as the kernel states them.
 
-    Of several addresses of a name the one that has a controller counts, else the first. A Fibre
-    Channel portal is one for each port of this host that sees it.
+    Of several addresses of a name the one that has a controller counts, else the first.
 
+    :param to_connect: a Fibre Channel portal is one for each port of this host that sees it;
+        otherwise it stands for whatever port has connected it.
     :raises TargetPortalNotFound: no portal can be used; a single name without an address costs only
         its portal.
     """
     portals: dict[Portal, None] = {}
     troubles: list[str] = []
     for portal in target.portals:
-        if portal.transport == nvme.FC:
+        if portal.transport == nvme.FC and to_connect:
             portals.update(dict.fromkeys(_from_here(host.sysfs, portal)))
         elif portal.is_name:
             try:

@@ -14,15 +14,23 @@ from . import data, kernel
 from .lab import MIB, Lab
 
 NQN = "nqn.2014-08.org.example.lab"
+HOST_ID = "2e0b4bd6-3d6a-4c51-9c0d-5a1f1f0a7b11"
+HOST_NQN = f"nqn.2014-08.org.nvmexpress:uuid:{HOST_ID}"
 CONTROLLERS = "/sys/class/nvme-fabrics/ctl"
 
 
 # -- making ----------------------------------------------------------------------------------
 def subsystem(
-    lab: Lab, ports: int | list[nvmet.Port] = 1, *, native_multipath: bool = True
+    lab: Lab, ports: int | list[nvmet.Port] = 1, *, native_multipath: bool = True, host: bool = True
 ) -> nvmet.Subsystem:
-    """Make a subsystem without a namespace."""
-    nvmet.load(native_multipath=native_multipath)
+    """Make a subsystem without a namespace, and this host known by a name.
+
+    :param host: whether the host's drivers are loaded.
+    """
+    nvmet.load(native_multipath=native_multipath, host=host)
+    for file, text in (("hostnqn", HOST_NQN), ("hostid", HOST_ID)):
+        if not kernel.read(pathlib.Path("/etc/nvme", file)):
+            pathlib.Path("/etc/nvme", file).write_text(f"{text}\n")
     where = nvmet.ports(ports) if isinstance(ports, int) else ports
     number = len(kernel.names(nvmet.ROOT / "subsystems")) + 1
     return nvmet.Subsystem(f"{NQN}:{lab.name.replace('_', '-')}.{number}", where)

@@ -203,9 +203,11 @@ def nvme_no_native_multipath(lab: Lab) -> None:
 @scenario("a driver that is loaded after the first question is noticed")
 def nvme_driver_loaded_late(lab: Lab) -> None:
     """Whether the kernel has native multipath is asked when it matters."""
-    nvmet.load(host=False)
-    one = nvme.volume(lab, ports=2)
+    nvmet.unload()
     host = lab.service("NVMEOF", multipath=True)
+    assert host.connector.supports_multipath() is False
+    one = nvme.subsystem(lab, 2, host=False).namespace()
+    assert not os.path.exists("/dev/nvme-fabrics")
     info = attach(lab, host, properties(one, enforce_multipath=True))
     assert len(nvme.controllers(one.subsystem.nqn)) == 2
     detach(lab, host, properties(one), info)

@@ -37,10 +37,10 @@ RDMA_ADDRESS = "10.99.0.1"
 def load(*, native_multipath: bool = True, host: bool = True) -> None:
     """Load host and target drivers, the former with or without native multipath.
 
-    :param host: False leaves the host's drivers out: the library has to load them.
+    :param host: False does not load the host's drivers: the library has to.
     """
     value = "Y" if native_multipath else "N"
-    if (kernel.read(PARAMETER) or value) != value or not host:
+    if (kernel.read(PARAMETER) or value) != value:
         unload()
     if not ROOT.exists() or not kernel.read(PARAMETER):
         kernel.load("configfs")

@@ -594,6 +594,19 @@ def test_a_connect_that_hangs_is_given_up(fake_host: FakeHost) -> None:
     assert fake_host.leftovers() == []
 
 
+@pytest.mark.parametrize("portals", [1, 2])
+def test_what_the_kernel_makes_of_a_stopped_connect_is_ended(
+    fake_host: FakeHost, portals: int
+) -> None:
+    volume = fake_host.nvme_subsystem(portals=portals).namespace()
+    fake_host.remember()
+    fake_host.nvme.connect_s = 100
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        connector(fake_host).connect_volume(volume.properties)
+    fake_host.pass_time(200)
+    assert fake_host.leftovers() == []
+
+
 # -- finding the namespace -----------------------------------------------------------------
 def test_each_of_several_namespaces_is_told_apart(fake_host: FakeHost) -> None:
     """NV-20: swapped numbers, a shared subsystem of three."""
