@@ -10,6 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+#: What the kernel answers about something that is not there any more.
+GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+
 
 def checked(pattern: re.Pattern[str], value: Any, what: str) -> str:
     """Return an argument that fits its pattern whole.
@@ -39,6 +42,40 @@ def write_file(path: str, text: str, limit_s: float) -> None:
     :raises OSError: what the kernel answered.
     """
     within(limit_s, lambda: write(os.open(path, os.O_WRONLY | os.O_CLOEXEC), text), path)
+
+
+def write_of(directory: str, instance: int, attribute: str, text: str, limit_s: float) -> bool:
+    """Write a text to an attribute of one very device or controller.
+
+    :param directory: its directory in sysfs.
+    :param instance: inode number of that directory: one that came later under the name is left
+        alone.
+    :returns: False if it is gone.
+    :raises TimeoutError: when the kernel had not finished after ``limit_s`` seconds (it goes on).
+    :raises OSError: what the kernel answered.
+    """
+
+    def change() -> bool:
+        try:
+            folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as exc:
+            if exc.errno in GONE:
+                return False
+            raise
+        try:
+            # Held open, the directory is this device's for as long as we need it: a name is not.
+            if os.fstat(folder).st_ino != instance:
+                return False
+            write(os.open(attribute, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder), text)
+        except OSError as exc:
+            if exc.errno in GONE:
+                return False
+            raise
+        finally:
+            os.close(folder)
+        return True
+
+    return bool(within(limit_s, change, f"{directory}/{attribute}"))
 
 
 def within(limit_s: float, action: Callable[[], Any], what: str) -> Any:

@@ -22,7 +22,6 @@ _CONTROLLERS = "/sys/class/nvme-fabrics/ctl"
 _BLOCK = "/sys/block"
 _CONTROLLER = re.compile(r"nvme\d{1,10}", re.ASCII)
 _NAMESPACE = re.compile(r"nvme\d{1,10}n\d{1,10}", re.ASCII)
-_GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _ATTRIBUTES = frozenset({"rescan_controller", "delete_controller"})
 
 
@@ -42,28 +41,7 @@ def write_attribute(controller: str, instance: int, attribute: str, limit_s: flo
         raise ValueError(f"attribute: {attribute!r} is not valid here")
     name = guarded.checked(_CONTROLLER, controller, "controller")
     directory = f"{_CONTROLLERS}/{name}"
-
-    def change() -> bool:
-        try:
-            folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as exc:
-            if exc.errno in _GONE:
-                return False
-            raise
-        try:
-            # Held open, the directory is this controller's for as long as we need it.
-            if os.fstat(folder).st_ino != instance:
-                return False
-            guarded.write(os.open(attribute, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder), "1")
-        except OSError as exc:
-            if exc.errno in _GONE:
-                return False
-            raise
-        finally:
-            os.close(folder)
-        return True
-
-    return bool(guarded.within(limit_s, change, f"{directory}/{attribute}"))
+    return guarded.write_of(directory, instance, attribute, "1", limit_s)
 
 
 # -- asking a controller ---------------------------------------------------------------------

@@ -27,7 +27,6 @@ _DEVICE = re.compile(r"[a-z0-9-]{1,31}", re.ASCII)
 _NUMBER_OR_ANY = re.compile(r"-|\d{1,20}", re.ASCII)
 _IQN = re.compile(r"(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,220}", re.ASCII)
 _ADDRESS = re.compile(r"[0-9A-Za-z.:%_-]{1,255}", re.ASCII)
-_GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 # Where distributions let open-iscsi keep its node records.
 _NODE_RECORDS = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes")
 _SETTINGS = frozenset({"node.startup", "node.session.scan"})
@@ -59,28 +58,7 @@ def write_attribute(hctl: str, instance: int, attribute: str, limit_s: float) ->
     """
     text = {"delete": "1", "rescan": "1", "state": "offline"}[attribute]
     directory = f"{_DEVICES}/{guarded.checked(_HCTL, hctl, 'SCSI address')}"
-
-    def change() -> bool:
-        try:
-            folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as exc:
-            if exc.errno in _GONE:
-                return False
-            raise
-        try:
-            # Held open, the directory is this device's for as long as we need it: a name is not.
-            if os.fstat(folder).st_ino != instance:
-                return False
-            guarded.write(os.open(attribute, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder), text)
-        except OSError as exc:
-            if exc.errno in _GONE:
-                return False
-            raise
-        finally:
-            os.close(folder)
-        return True
-
-    return bool(guarded.within(limit_s, change, f"{directory}/{attribute}"))
+    return guarded.write_of(directory, instance, attribute, text, limit_s)
 
 
 # -- asking a device -------------------------------------------------------------------------
@@ -240,7 +218,7 @@ def _is_claimed(name: str) -> bool:
     except OSError as exc:
         if exc.errno == errno.EBUSY:
             return True
-        if exc.errno in _GONE:
+        if exc.errno in guarded.GONE:
             return False
         raise
     os.close(fd)
