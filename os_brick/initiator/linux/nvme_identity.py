@@ -104,16 +104,22 @@ def read_properties(host: Host, call: Call, present: bool, facts: Facts) -> dict
     if machine:
         found["system uuid"] = machine
     if present:
-        identity = settle(host, call)
-        if identity.nqn:
-            found["nqn"] = identity.nqn
-        if identity.host_id:
-            found["nvme_hostid"] = identity.host_id
+        found |= _identity_keys(host, call)
     native = nvme.has_native_multipath(host.sysfs)
     if native is None and present:
         LOG.warning("The NVMe driver is not loaded, so it is taken to have no native multipath")
     found["nvme_native_multipath"] = bool(native)
     return found
+
+
+def _identity_keys(host: Host, call: Call) -> dict[str, str]:
+    try:
+        identity = settle(host, call)
+    except FAILURES as exc:
+        LOG.warning("This host's NVMe identity is not known: %s", exc)
+        return {}
+    keys = {"nqn": identity.nqn, "nvme_hostid": identity.host_id}
+    return {key: value for key, value in keys.items() if value}
 
 
 class Facts:

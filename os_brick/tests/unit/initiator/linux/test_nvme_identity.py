@@ -91,6 +91,18 @@ def test_no_system_uuid(fake_host: FakeHost) -> None:
     assert "system uuid" not in properties(fake_host)
 
 
+def test_an_identity_that_cannot_be_made_costs_its_keys(
+    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_host.nvme_identity.files.clear()
+    fake_host.nvme_identity.system_uuid = ""
+    fake_host.faults.fail("nvme", "gen-hostnqn", code=1, err="no entropy")
+    found = properties(fake_host, foreign=True)
+    assert "uuid" in found
+    assert "nqn" not in found
+    assert "no entropy" in caplog.text or "identity is not known" in caplog.text
+
+
 # -- a consistent pair ---------------------------------------------------------------------
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_missing_id_agrees_with_the_nqn(fake_host: FakeHost, foreign: bool) -> None:
