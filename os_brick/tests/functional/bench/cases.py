@@ -21,9 +21,10 @@ class Case:
 
     name: str
     title: str
-    #: Volumes that are attached at once, each of a target of its own.
+    #: Volumes that are attached at once, each of a target of its own (Fibre Channel: LUNs of one
+    #: array).
     volumes: int
-    #: Portals of each target; more than one is used with multipath.
+    #: Portals of each target, or ways over the fabric; more than one is used with multipath.
     portals: int
     rounds: int
     #: Rounds of a quick run.
@@ -113,6 +114,44 @@ CASES = (
         protocol="NVMEOF",
         extends=True,
         contenders=(OURS, PEER),
+    ),
+    Case(
+        "fc-single",
+        "one Fibre Channel volume, single path",
+        1,
+        1,
+        rounds=7,
+        quick=3,
+        protocol="FIBRE_CHANNEL",
+    ),
+    Case(
+        "fc-two-paths",
+        "one Fibre Channel volume, two HBAs with a target port each",
+        1,
+        2,
+        rounds=7,
+        quick=3,
+        protocol="FIBRE_CHANNEL",
+    ),
+    Case(
+        "fc-8",
+        "8 Fibre Channel volumes in parallel, single path",
+        8,
+        1,
+        rounds=3,
+        quick=1,
+        limit_s=600,
+        protocol="FIBRE_CHANNEL",
+    ),
+    Case(
+        "fc-two-paths-8",
+        "8 Fibre Channel volumes in parallel, two paths",
+        8,
+        2,
+        rounds=3,
+        quick=1,
+        limit_s=600,
+        protocol="FIBRE_CHANNEL",
     ),
 )
 

@@ -34,7 +34,7 @@ class Library:
         logging.getLogger(_TIMELINES).addHandler(self._timelines)
         self._services = {
             (protocol, several): service.Service(protocol, multipath=several)
-            for protocol in ("ISCSI", "NVMEOF")
+            for protocol in ("ISCSI", "NVMEOF", "FIBRE_CHANNEL")
             for several in (False, True)
         }
         self._infos: dict[str, dict[str, Any]] = {}
@@ -68,9 +68,11 @@ class Library:
         return str(self._connector(properties).extend_volume(used))
 
     def _connector(self, properties: dict[str, Any]) -> Any:
-        """Return the connector for a volume: of its protocol, with multipath for two portals."""
+        """Return the connector for a volume: of its protocol, with multipath for two ways."""
         if "target_nqn" in properties:
             return self._services["NVMEOF", len(properties["portals"]) > 1].connector
+        if "target_wwn" in properties:
+            return self._services["FIBRE_CHANNEL", len(properties["target_wwn"]) > 1].connector
         return self._services["ISCSI", "target_portals" in properties].connector
 
     def told(self) -> list[str]:

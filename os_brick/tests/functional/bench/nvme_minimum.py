@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..guest import kernel
+from .steps import side_by_side, write_out
 
 _CONTROLLERS = "/sys/class/nvme-fabrics/ctl"
 
@@ -21,23 +21,19 @@ def attach(properties: dict[str, Any]) -> str:
         where = ("-t", transport, "-a", address, "-s", port, "-n", properties["target_nqn"])
         kernel.run("nvme", "connect", *where, "-l", "-1")
 
-    _side_by_side(connect, properties["portals"])
+    side_by_side(connect, properties["portals"])
     return kernel.wait_for(lambda: _disk(properties["vol_uuid"]), "the namespace")
 
 
 def detach(properties: dict[str, Any]) -> None:
     """Write out what is dirty and disconnect the controllers."""
-    handle = os.open(_disk(properties["vol_uuid"]), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_out(_disk(properties["vol_uuid"]))
     names = [
         name
         for name in kernel.names(_CONTROLLERS)
         if kernel.read(f"{_CONTROLLERS}/{name}/subsysnqn") == properties["target_nqn"]
     ]
-    _side_by_side(lambda name: kernel.run("nvme", "disconnect", "-d", name), names)
+    side_by_side(lambda name: kernel.run("nvme", "disconnect", "-d", name), names)
 
 
 def _disk(uuid: str) -> str:
@@ -46,22 +42,3 @@ def _disk(uuid: str) -> str:
         if shown == uuid and os.path.exists(f"/dev/{name}"):
             return f"/dev/{name}"
     return ""
-
-
-def _side_by_side(deed: Callable[[Any], object], things: Sequence[Any]) -> None:
-    """Do the same with each thing, in threads; the first failure counts."""
-    failures: list[BaseException] = []
-
-    def one(thing: Any) -> None:
-        try:
-            deed(thing)
-        except BaseException as error:  # noqa: BLE001 - handed to the caller below
-            failures.append(error)
-
-    threads = [threading.Thread(target=one, args=(thing,)) for thing in things]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]

@@ -19,12 +19,18 @@ from typing import Any
 from ..guest import lab, reset
 from . import cases
 from .contender import Contender, Failed
+from .fc_stage import FcStage
 from .nvme_stage import NvmeStage
 from .stage import Stage
 
 RESULTS = lab.RESULTS / "bench"
 #: A contender that has failed so often in a case has no more turns in it.
 _PATIENCE = 2
+_STAGES: dict[str, type[Stage]] = {
+    "ISCSI": Stage,
+    "NVMEOF": NvmeStage,
+    "FIBRE_CHANNEL": FcStage,
+}
 
 Turn = dict[str, Any]
 
@@ -81,8 +87,7 @@ def _measure(
     print(f"== {case.name}: {case.title}", flush=True)
     turns: list[Turn] = []
     for others in case.others:
-        made = NvmeStage if case.protocol == "NVMEOF" else Stage
-        stage = made(case, others)
+        stage = _STAGES[case.protocol](case, others)
         try:
             stage.build()
             _warm_up(stage, case, [contenders[name] for name in case.contenders])

@@ -17,7 +17,15 @@ _SETTLE_S = 20.0
 #: Two log-ins that nobody answers end after two minutes.
 _SILENT_SETTLE_S = 180.0
 
+#: Bytes of a volume.
+SIZE = 8 * lab.MIB
+
 Volumes = list[tuple[str, dict[str, Any]]]
+
+
+def multipath_config(case: Case) -> daemons.MultipathConfig:
+    """Return a configuration where a single path stays one, and two are a map unasked."""
+    return daemons.MultipathConfig(find_multipaths="no" if case.portals > 1 else "strict")
 
 
 class Stage:
@@ -28,7 +36,8 @@ class Stage:
         self._others = others
         self._world = lab.Lab(f"bench-{case.name}")
         self._rest = contextlib.ExitStack()
-        self._made: list[tuple[lio.Target, lio.Volume]] = []
+        self._targets: list[lio.Target] = []
+        self._exported: list[lio.Volume] = []
         self._normal = host_state.look(ask_multipathd=False)
         #: What is attached and detached: names and connection properties.
         self.volumes: Volumes = []
@@ -37,19 +46,19 @@ class Stage:
         """Start the daemons, export the targets, attach the others."""
         several = self._case.portals > 1
         daemons.Iscsid().start()
-        # A single path stays one; and two are made a map without being asked.
-        rule = "no" if several else "strict"
-        daemons.Multipathd().start(daemons.MultipathConfig(find_multipaths=rule))
+        daemons.Multipathd().start(multipath_config(self._case))
         if self._others:
             self._rest.enter_context(iscsi_parallel.others(self._world, self._others))
-        self._made = [
-            self._world.target(portals=self._case.portals, size=8 * lab.MIB)
+        made = [
+            self._world.target(portals=self._case.portals, size=SIZE)
             for _ in range(self._case.volumes)
         ]
-        for _, volume in self._made:
+        self._targets = [target for target, _ in made]
+        self._exported = [volume for _, volume in made]
+        for volume in self._exported:
             volume.write(0, data.pattern(volume.name, data.BLOCK))
         self.volumes = [
-            (volume.name, lab.properties(target, several=several)) for target, volume in self._made
+            (volume.name, lab.properties(target, several=several)) for target, volume in made
         ]
         udev.settle()
         self._normal = host_state.look(ask_multipathd=False)
@@ -57,13 +66,13 @@ class Stage:
     def spoil(self) -> None:
         """Bring the fault of the case."""
         if self._case.silent:
-            for target, _ in self._made:
+            for target in self._targets:
                 self._world.network.silence(target.portals[0])
 
     def grow(self) -> None:
         """Make every volume larger on the array."""
-        for _, volume in self._made:
-            volume.grow(volume.size + 8 * lab.MIB)
+        for volume in self._exported:
+            volume.grow(volume.size + SIZE)
 
     def heal(self) -> None:
         """Take the fault back."""
@@ -74,9 +83,9 @@ class Stage:
 
         It is only read: whoever writes makes udev look at it once more.
         """
-        found = [len(self._paths(volume)) for _, volume in self._made]
+        found = [len(self._paths(volume)) for volume in self._exported]
         self.wait_until_quiet()
-        for _, volume in self._made:
+        for volume in self._exported:
             content = data.read(str(paths[volume.name]), data.BLOCK)
             expected = data.pattern(volume.name, data.BLOCK)
             assert content == expected, f"{paths[volume.name]} is not {volume.name}"
@@ -91,7 +100,7 @@ class Stage:
         """Wait until udev has dealt with everything, and attached volumes have all their paths."""
         udev.settle()
         expected = self._case.portals - self._case.silent
-        for _, volume in self._made:
+        for volume in self._exported:
             if host_state.disks(volume.wwid):
                 with contextlib.suppress(kernel.NotSeen):
                     kernel.wait_for(

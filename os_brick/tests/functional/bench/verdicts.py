@@ -60,6 +60,12 @@ def bounds() -> list[Bound]:
     found.append(_ratio("nvme-silent-portal", "attach", PEER, 1 / 3))
     found.append(_ratio("nvme-extend", "extend", PEER, 0.1))
     found += _programs("nvme", attach=2, detach=1)
+    for case in ("fc-single", "fc-two-paths"):
+        found += [_ratio(case, do, MINIMUM, 1.5) for do in _DEEDS]
+        # The peer's detach neither waits nor looks: nothing to be compared with.
+        found.append(_ratio(case, "attach", PEER, 0.7))
+    for case in ("fc-8", "fc-two-paths-8"):
+        found += [_ratio(case, do, PEER, 1 / 3) for do in _DEEDS]
     found.append(_ratio(IMPORT, "import", PEER, 0.5))
     return found
 

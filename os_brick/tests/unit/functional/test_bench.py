@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """From turns to figures to verdicts: what the bench says of what it measured."""
 
+import threading
 from typing import Any
 
 import pytest
 
-from os_brick.tests.functional.bench import cases, figures, verdicts
+from os_brick.tests.functional.bench import cases, fc_minimum, figures, steps, verdicts
 
 
 def turn(contender: str, attach: float, detach: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -86,6 +87,24 @@ def test_the_table_has_a_line_for_each_deed_of_a_case() -> None:
     assert len(lines) == 4
 
 
+def test_bounds_of_fibre_channel() -> None:
+    single = document(
+        "fc-single",
+        turn("minimum", 1.0, 1.0),
+        turn("ours", 1.4, 1.6),
+        turn("peer", 2.0, 0.1),
+    )
+    eight = document("fc-8", turn("ours", 3.0, 3.5), turn("peer", 9.0, 9.0))
+    found = {text: each for text, each in judged(single, eight).items() if text.startswith("fc-")}
+    assert {text: each.holds for text, each in found.items() if "two-paths" not in text} == {
+        "fc-single: attach, ours / minimum": True,
+        "fc-single: attach, ours / peer": True,
+        "fc-single: detach, ours / minimum": False,
+        "fc-8: attach, ours / peer": True,
+        "fc-8: detach, ours / peer": False,
+    }
+
+
 def test_every_bound_is_of_a_case() -> None:
     assert {bound.key.case for bound in verdicts.bounds()} <= set(cases.choose([]))
 
@@ -95,3 +114,46 @@ def test_a_case_is_chosen_by_name_or_pattern_in_the_usual_order() -> None:
     assert cases.choose(["*-16"]) == ["single-16", "two-paths-16", "nvme-16"]
     with pytest.raises(ValueError, match="nonsense"):
         cases.choose(["nonsense"])
+
+
+def test_ways_of_fibre_channel_are_those_of_the_zones_in_the_kernels_letters() -> None:
+    properties = {
+        "target_wwn": ["50AA", "50BB", "50CC"],
+        "initiator_target_map": {"20AA": ["50AA", "50BB"], "20BB": ["50BB"]},
+    }
+    expected = [("20aa", "50aa"), ("20aa", "50bb"), ("20bb", "50bb")]
+    assert fc_minimum.ways_of(properties) == expected
+
+
+@pytest.mark.parametrize(
+    ("port", "target_id", "lun", "expected"),
+    [("rport-2:0-3", "1", 7, "2:0:1:7"), ("rport-12:1-10", "0", 300, "12:1:0:300")],
+)
+def test_a_remote_ports_name_has_host_and_channel(
+    port: str, target_id: str, lun: int, expected: str
+) -> None:
+    assert fc_minimum.address_of(port, target_id, lun) == expected
+
+
+def test_steps_side_by_side_run_at_once_and_answer_in_order() -> None:
+    meeting = threading.Barrier(3)
+
+    def meet(number: int) -> int:
+        meeting.wait(30)
+        return number * 10
+
+    assert steps.side_by_side(meet, [3, 1, 2]) == [30, 10, 20]
+    assert steps.side_by_side(meet, []) == []
+
+
+def test_a_failure_side_by_side_is_raised_when_all_have_ended() -> None:
+    done = []
+
+    def deed(name: str) -> None:
+        if name == "bad":
+            raise ValueError(name)
+        done.append(name)
+
+    with pytest.raises(ValueError, match="bad"):
+        steps.side_by_side(deed, ["one", "bad", "two"])
+    assert sorted(done) == ["one", "two"]
