@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from ..targets import nvmet
-from . import data, kernel
+from . import data, kernel, udev
 from .lab import MIB, Lab
 
 NQN = "nqn.2014-08.org.example.lab"
@@ -41,6 +41,12 @@ def volume(
 ) -> nvmet.Namespace:
     """Make a subsystem with one namespace."""
     return subsystem(lab, ports, **more).namespace(size=size, blocks=blocks)
+
+
+def array_is_normal(lab: Lab) -> None:
+    """Take the array's own loop devices, and udev's links to them, as belonging here."""
+    udev.settle()
+    lab.this_is_normal()
 
 
 def properties(one: nvmet.Namespace, *ids: str, **more: Any) -> dict[str, Any]:

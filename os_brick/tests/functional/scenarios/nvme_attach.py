@@ -165,6 +165,7 @@ def nvme_extend(lab: Lab) -> None:
     for blocks in (4096, 512):
         for ports in (1, 2):
             one = nvme.volume(lab, ports=ports, blocks=blocks)
+            nvme.array_is_normal(lab)
             host = lab.service("NVMEOF", multipath=ports > 1)
             info = host.attach(properties(one))
             assert kernel.read(
@@ -289,7 +290,7 @@ def nvme_host_properties(lab: Lab) -> None:
     """What storage has to know."""
     nvmet.load()
     first = service.host_properties()
-    assert first["nqn"].endswith(first["nvme_hostid"]) or first["nvme_hostid"], first
+    assert first["nqn"].endswith(first["nvme_hostid"]), first
     assert first["nvme_native_multipath"] is True, first
     assert kernel.read("/etc/nvme/hostnqn") == first["nqn"]
     assert kernel.read("/etc/nvme/hostid") == first["nvme_hostid"]

@@ -33,10 +33,12 @@ def replicated(legs: list[nvmet.Namespace], **more: Any) -> dict[str, Any]:
 def _legs(lab: Lab) -> list[nvmet.Namespace]:
     """Make two legs, each of a subsystem and a portal of its own."""
     nvmet.load()
-    return [
+    legs = [
         nvme.subsystem(lab, [nvmet.port(f"127.0.0.{4 + at}", 4420)]).namespace(blocks=512)
         for at in range(2)
     ]
+    nvme.array_is_normal(lab)
+    return legs
 
 
 def _md(name: str, default: str = "") -> str:
