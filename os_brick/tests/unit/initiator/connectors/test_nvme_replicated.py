@@ -278,6 +278,62 @@ def test_the_array_is_written_out(fake_host: FakeHost) -> None:
     assert fake_host.md.arrays
 
 
+def test_with_force_an_array_without_a_leg_to_write_to_is_not_waited_for(
+    fake_host: FakeHost,
+) -> None:
+    both = legs(fake_host)
+    properties = replicated("vol-1", both)
+    one = connector(fake_host)
+    info = one.connect_volume(properties)
+    fake_host.write(info["path"], b"data")
+    for leg in both:
+        leg.subsystem.portals[0].kill()
+    began = fake_host.now
+    with pytest.raises(exception.ExceptionChainer, match="No leg"):
+        one.disconnect_volume(properties, info, force=True)
+    assert fake_host.now - began < 60
+    assert fake_host.leftovers() == []
+
+
+def test_with_force_an_array_that_stops_only_without_its_legs_is_stopped(
+    fake_host: FakeHost,
+) -> None:
+    properties = replicated("vol-1", legs(fake_host))
+    one = connector(fake_host)
+    info = one.connect_volume(properties)
+    fake_host.faults.fail("mdadm", "--stop", code=1, times=5)
+    with pytest.raises(exception.ExceptionChainer):
+        one.disconnect_volume(properties, info, force=True)
+    assert fake_host.leftovers() == []
+
+
+def test_a_failed_assembly_is_tried_again_and_told(fake_host: FakeHost) -> None:
+    properties = replicated("vol-1", legs(fake_host))
+    one = connector(fake_host)
+    one.disconnect_volume(properties, one.connect_volume(properties))
+    fake_host.faults.fail("mdadm", "--assemble", code=1, times=2)
+    one.disconnect_volume(properties, one.connect_volume(properties))
+    fake_host.faults.fail("mdadm", "--assemble", code=1, times=9)
+    with pytest.raises(processutils.ProcessExecutionError):
+        one.connect_volume(properties)
+    assert fake_host.leftovers() == []
+
+
+def test_a_leg_that_cannot_be_given_back_does_not_fail_the_attach(
+    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = legs(fake_host)
+    one = connector(fake_host)
+    properties = replicated("vol-1", both)
+    one.disconnect_volume(properties, one.connect_volume(properties))
+    both[1].subsystem.portals[0].refuse()
+    one.connect_volume(properties)
+    both[1].subsystem.portals[0].restore()
+    fake_host.faults.fail("mdadm", "--manage", code=1, times=9)
+    assert one.connect_volume(properties)["path"] == "/dev/md/vol-1"
+    assert "could not be given back" in caplog.text
+
+
 # -- methods for others --------------------------------------------------------------------
 @pytest.fixture
 def drives(fake_host: FakeHost) -> tuple[Any, list[str]]:
