@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oslo_concurrency import processutils
 
@@ -159,9 +159,7 @@ def spoil(host: FakeHost, story: Story) -> None:
 
 
 @given(story=STORIES)
-@settings(
-    max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=50)
 def test_attach_and_detach_under_any_trouble(story: Story) -> None:
     with FakeHost() as host:
         tell(host, story)
@@ -216,9 +214,7 @@ PAUSE = st.one_of(st.just(0.0), st.floats(0.0, 0.1), st.floats(0.0, 3.0))
     lives=st.lists(st.tuples(PAUSE, PAUSE), min_size=2, max_size=4),
     calm=st.booleans(),
 )
-@settings(
-    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=15)
 def test_namespaces_of_one_subsystem_side_by_side(
     story: Story, lives: list[tuple[float, float]], calm: bool
 ) -> None:
