@@ -80,9 +80,11 @@ class Tools:
     prefix: tuple[str, ...] = PREFIX
 
     # -- running ------------------------------------------------------------------------------
-    def run(self, call: Call, *words: str, limit_s: float = CHANGE_LIMIT_S) -> Result:
+    def run(
+        self, call: Call, *words: str, limit_s: float = CHANGE_LIMIT_S, stdin: str | None = None
+    ) -> Result:
         """Run a program, as it stands."""
-        return self.host.programs.run(call, *words, limit_s=limit_s)
+        return self.host.programs.run(call, *words, limit_s=limit_s, stdin=stdin)
 
     def run_patiently(
         self,
@@ -90,13 +92,14 @@ class Tools:
         *words: str,
         done: Callable[[], bool] | None = None,
         limit_s: float = CHANGE_LIMIT_S,
+        stdin: str | None = None,
     ) -> Result:
         """Run a program again if it dies of a segmentation fault: three times in all.
 
         :param done: asked after a crash whether the program had done its work all the same; then
             it has succeeded.
         """
-        result = self.run(call, *words, limit_s=limit_s)
+        result = self.run(call, *words, limit_s=limit_s, stdin=stdin)
         for pause_s in _PAUSES_AFTER_CRASHES_S:
             if result.code not in _CRASHED:
                 break
@@ -104,7 +107,7 @@ class Tools:
             call.pause(pause_s)
             if done is not None and done():
                 return Result(0, result.out, result.err)
-            result = self.run(call, *words, limit_s=limit_s)
+            result = self.run(call, *words, limit_s=limit_s, stdin=stdin)
         return result
 
     # -- reporting ----------------------------------------------------------------------------

@@ -28,6 +28,12 @@ _DEACTIVATION_LIMIT_S = 15.0
 _SUSPENDED_LIMIT_S = 10.0
 _SETTLE_LIMIT_S = 130.0
 
+# What lvcreate is told if it asks. Without an answer it makes no volume where it finds a signature
+# that a volume of others left on the disks long ago.
+_YES = "y\n" * 20
+# How LVM ends if it does not take its options together.
+_INVALID_OPTIONS = 3
+
 _RETRY_DEACTIVATION = "activation { retry_deactivation = 1} "
 _IGNORE_SUSPENDED = "devices { ignore_suspended_devices = 1}"
 
@@ -75,8 +81,17 @@ def activate(tools: Tools, call: Call, place: Place, *, permanent: bool = False)
     # --yes: activating a snapshot asks about its origin too. -K: ignore the flag that leaves
     # snapshots out, without which they have no device (bug 1702322).
     words = ["lvchange", "-a", "y", "--yes", "-K"]
-    if permanent:
-        words += ["-k", "n"]
+    result = _change(tools, call, place, [*words, "-k", "n"] if permanent else words)
+    if permanent and result.code == _INVALID_OPTIONS:
+        # LVM 2.03 does not take -K and -k together.
+        clearing = tools.run_patiently(call, "lvchange", "-k", "n", place.path)
+        checked(clearing, f"Error changing LV {place.path}")
+        result = _change(tools, call, place, words)
+    checked(result, f"Error activating LV {place.path}")
+
+
+def _change(tools: Tools, call: Call, place: Place, words: list[str]) -> Result:
+    """Run ``lvchange`` for a volume, again if it meets a suspended volume of its group."""
     result = tools.run_patiently(call, *words, place.path)
     for _again in _PAUSES_S:
         if result.code == 0 or not _was_suspended(tools, place, result):
@@ -88,7 +103,7 @@ def activate(tools: Tools, call: Call, place: Place, *, permanent: bool = False)
             limit_s=_SUSPENDED_LIMIT_S,
         )
         result = tools.run_patiently(call, *words, place.path)
-    checked(result, f"Error activating LV {place.path}")
+    return result
 
 
 def _was_suspended(tools: Tools, place: Place, result: Result) -> bool:
@@ -137,7 +152,7 @@ def create(tools: Tools, call: Call, place: Place, words: list[str]) -> None:
         crashed_when_made = making.made() is not None
         return crashed_when_made
 
-    result = tools.run_patiently(call, *tools.prefix, *words, done=is_made)
+    result = tools.run_patiently(call, *tools.prefix, *words, done=is_made, stdin=_YES)
     checked(result, f"Error creating volume {place.path}")
     if crashed_when_made:
         activate(tools, call, place)  # what lvcreate does last
@@ -174,6 +189,7 @@ def create_snapshot(
             *tools.prefix,
             *words,
             done=lambda: _is_new_snapshot(making, making.made(), source_name),
+            stdin=_YES,
         )
         if result.code == 0 or existed or pause_s is None:
             break

@@ -74,6 +74,8 @@ class Group:
     uuid: str
     disks: list[Disk]
     volumes: dict[str, Volume] = field(default_factory=dict)
+    #: Somebody's file system was where the next thick volume will be.
+    old_signature: bool = False
 
     @property
     def size(self) -> int:

@@ -15,6 +15,12 @@ from os_brick.testing.process import Answer, Process
 
 _UNITS = {"b": 1, "m": MIB, "g": GIB, "t": 1024 * GIB}
 _NO_GROUP = '  Volume group "{0}" not found\n  Cannot process volume group {0}\n'
+_SIGNATURE = (
+    "WARNING: ext4 signature detected on /dev/{group}/{name} at offset 1080. Wipe it? [y/n]: [n]\n"
+    "  Aborted wiping of ext4.\n  1 existing signature left on the device.\n"
+    "  Failed to wipe signatures on logical volume {group}/{name}.\n"
+    "  Aborting. Failed to wipe start of new LV.\n"
+)
 #: Options with a value, by program.
 _REPORT_VALUES = {"--reportformat", "--units", "-o", "-S", "--config"}
 _REPORT_FLAGS = {"--readonly", "--nosuffix", "--version"}
@@ -45,7 +51,6 @@ class LvmPrograms:
             "lvs": self._lvs,
             "pvs": self._pvs,
             "vgcreate": self._vgcreate,
-            "lvcreate": self._lvcreate,
             "lvchange": self._lvchange,
             "lvextend": self._lvextend,
             "lvremove": self._lvremove,
@@ -55,6 +60,7 @@ class LvmPrograms:
         return {
             "env": self._env,
             "udevadm": _udevadm,
+            "lvcreate": self._answered(self._lvcreate),
             **{name: _failing(one) for name, one in found.items()},
         }
 
@@ -151,7 +157,18 @@ class LvmPrograms:
             raise FailedError(5, f"  No device found for {exc.args[0]}.\n") from exc
         return Answer(out=f'  Volume group "{name}" successfully created\n')
 
-    def _lvcreate(self, words: Sequence[str]) -> Answer:
+    def _answered(
+        self, program: Callable[[Sequence[str], bool], Answer]
+    ) -> Callable[[Process], Answer]:
+        """Hand on whether the program's questions are answered with yes."""
+
+        def run(process: Process) -> Answer:
+            yes = process.stdin.startswith("y")
+            return _failing(lambda words: program(words, yes))(process)
+
+        return run
+
+    def _lvcreate(self, words: Sequence[str], yes: bool) -> Answer:
         options, names = _parse(words, _CREATE_VALUES, _CREATE_FLAGS)
         path = names[0]
         name = options.get("-n") or options.get("--name") or path.partition("/")[2]
@@ -161,7 +178,12 @@ class LvmPrograms:
         if name in group.volumes:
             text = f'  Logical Volume "{name}" already exists in volume group "{group.name}"\n'
             raise FailedError(5, text)
-        self._lvm.add(group, self._made(group, name, path, options, tuple(words)))
+        made = self._made(group, name, path, options, tuple(words))
+        if group.old_signature and made.kind in "-ms":
+            if not yes:
+                raise FailedError(5, _SIGNATURE.format(group=group.name, name=name))
+            group.old_signature = False
+        self._lvm.add(group, made)
         return Answer(out=f'  Logical volume "{name}" created.\n')
 
     def _made(
@@ -205,7 +227,13 @@ class LvmPrograms:
 
     def _lvchange(self, words: Sequence[str]) -> Answer:
         options, (path,) = _parse(words, {"-a", "-k"}, {"--yes", "-K"})
+        if {"-K", "-k"} <= options.keys() and self._lvm.version.startswith("2.03"):
+            raise FailedError(3, "  Command does not accept option: --ignoreactivationskip.\n")
         group, volume = self._volume(path)
+        if options.get("-k") == "n":
+            volume.skip = False
+        if "-a" not in options:
+            return Answer(out=f"  Logical volume {path} changed.\n")
         family = [volume, *self._lvm.snapshots_of(group, volume)]
         if options["-a"] == "n":
             for one in family:
@@ -215,8 +243,6 @@ class LvmPrograms:
         if not volume.skip or "-K" in options:
             for one in family:
                 self._lvm.activate(group, one)
-        if options.get("-k") == "n":
-            volume.skip = False
         return Answer()
 
     def _lvextend(self, words: Sequence[str]) -> Answer:

@@ -231,6 +231,44 @@ def luks() -> None:
     reset.everything()
 
 
+def lvm() -> None:
+    """A local volume group: a thin volume, its snapshot, an extension."""
+    world = _begin(iscsid=False)
+    from .guest import data, lab, reset
+    from .guest import volume_groups as groups
+
+    with _step("make two disks of 1 GiB and a volume group of them, with a thin pool") as said:
+        groups.load()
+        paths = [groups.disk(name) for name in ("one", "two")]
+        keywords = {"create_vg": True, "physical_volumes": paths, "lvm_type": "thin"}
+        group = groups.view("labvg", **keywords)
+        said.append(f"{group.vg_name} on {', '.join(paths)}, pool {group.vg_thin_pool}")
+    with _step("make a thin volume of 4 GiB: create_volume") as said:
+        group.create_volume("volume", "4g", lv_type="thin")
+        said.append("/dev/labvg/volume")
+    content = data.pattern("demo", 4 * lab.MIB)
+    with _step("write 4 MiB, make a snapshot, write others over them"):
+        data.write("/dev/labvg/volume", content)
+        group.create_lv_snapshot("snap", "volume", lv_type="thin")
+        group.activate_lv("snap", is_snapshot=True)
+        data.write("/dev/labvg/volume", data.pattern("others", len(content)))
+    with _step("read the snapshot, past the cache") as said:
+        assert data.read("/dev/labvg/snap", len(content)) == content
+        said.append("as written first")
+    with _step("extend the volume to 5 GiB: extend_volume") as said:
+        group.extend_volume("volume", "5g")
+        assert data.size("/dev/labvg/volume") == 5 * groups.GIB
+        group.update_volume_group_info()
+        said.append(f"{group.vg_thin_pool_free_space} GiB of the pool are free")
+    with _step("remove all: delete"):
+        for name in ("snap", "volume", "labvg-pool"):
+            group.delete(name)
+    with _step("look for leftovers, at once and after 5 s") as said:
+        world.expect_clean()
+        said.append("no mapping or link is left")
+    reset.everything()
+
+
 def _begin(*, iscsid: bool) -> Lab:
     """Load what the demo needs and bring the machine to a clean state."""
     with _step("load the library, as a service does once"):
@@ -275,7 +313,7 @@ def _way(world: Lab, protocol: str, volume: Volume, given: dict[str, Any]) -> No
     reset.everything()
 
 
-DEMOS = {"iscsi": iscsi, "fc": fc, "nvme": nvme, "luks": luks, "rbd": rbd, "nfs": nfs}
+DEMOS = {"iscsi": iscsi, "fc": fc, "nvme": nvme, "luks": luks, "lvm": lvm, "rbd": rbd, "nfs": nfs}
 
 
 @contextlib.contextmanager

@@ -73,6 +73,20 @@ class Programs:
         """Make a program end with ``code`` and ``text`` on stderr."""
         self._wrap(program, when, f"echo '{text}' >&2\n    exit {code}")
 
+    def crash(self, program: str, *, times: int, after: bool = False) -> None:
+        """Have a program die of SIGSEGV so many times, before its work or after it."""
+        WRAPPERS.mkdir(exist_ok=True)
+        left = WRAPPERS / f".{program}"
+        left.write_text(f"{times}\n")
+        left.chmod(0o666)
+        work = 'REAL "$@"; ' if after else ""
+        self._wrap(
+            program,
+            "*",
+            f"left=$(cat {left})\n    if [ $left -gt 0 ]; then\n"
+            f"        echo $((left - 1)) >{left}\n        {work}kill -SEGV $$\n    fi",
+        )
+
     def heal(self) -> None:
         """Take the wrappers away and kill what hangs in them."""
         for name in kernel.names(WRAPPERS):
@@ -85,6 +99,7 @@ class Programs:
         real = next(place for place in places if os.path.exists(place))
         WRAPPERS.mkdir(exist_ok=True)
         wrapper = WRAPPERS / program
+        deed = deed.replace("REAL", real)
         wrapper.write_text(
             f'#!/bin/sh\ncase "$*" in\n{when})\n    {deed};;\nesac\nexec {real} "$@"\n'
         )

@@ -202,8 +202,14 @@ def _links() -> list[str]:
             for name in kernel.names(folder)
             if os.path.islink(os.path.join(folder, name)) and name not in files
         ]
+    # A loop device, which is always there, gets another sequence number with each file.
+    found = [line for line in found if not _leads_to_loop(line.removeprefix("link "))]
     found += [f"link /dev/mapper/{name}" for name in kernel.names("/dev/mapper")]
     return [line for line in found if line != "link /dev/mapper/control"]
+
+
+def _leads_to_loop(link: str) -> bool:
+    return os.path.realpath(link).startswith("/dev/loop")
 
 
 def _mounts() -> list[str]:

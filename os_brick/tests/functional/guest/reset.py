@@ -12,7 +12,7 @@ import shutil
 import threading
 
 from ..targets import ceph, lio, nfs, tcm_fc
-from . import ceph_images, faults, host_state, kernel
+from . import ceph_images, faults, host_state, kernel, volume_groups
 from .nvme import reset as reset_nvme
 
 #: Longest time for one stubborn thing to go away.
@@ -22,6 +22,7 @@ _PATIENCE_S = 30.0
 def everything() -> None:
     """End faults, maps, disks, sessions, records, targets and LUNs, in this order."""
     faults_of_all_kinds()
+    volume_groups.remove_all()
     nfs.clean()
     ceph.clean()
     _maps()

@@ -59,6 +59,18 @@ def test_a_volume(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
     assert group.volumes["one"].size == 10 * GIB
 
 
+def test_a_volume_where_another_left_a_file_system(
+    fake_host: FakeHost, group: Group, lvm: LVM
+) -> None:
+    fake_host.lvm.volume(group, "origin")
+    group.old_signature = True
+    lvm.create_volume("one", "1g")
+    group.old_signature = True
+    lvm.create_lv_snapshot("snap", "origin")
+
+    assert {"one", "snap"} < set(group.volumes)
+
+
 def test_a_thin_volume(fake_host: FakeHost) -> None:
     lvm = thin_lvm(fake_host)
 
@@ -300,16 +312,39 @@ def test_who_has_snapshots(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
 def test_activate(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
     volume = fake_host.lvm.volume(group, "one", skip=True)
 
-    lvm.activate_lv("one")
+    lvm.activate_lv("one", is_snapshot=True)
+
     assert volume.mapping is not None
-    lvm.activate_lv("one", is_snapshot=True, permanent=True)
+    assert changes(fake_host) == [(*ACTIVATE, "vg/one")]
+    assert volume.skip
+    assert lvm._lv_is_active("one")
+
+
+def test_activate_for_good(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
+    fake_host.lvm.version = "2.02.176(2) (2017-11-03)"
+    volume = fake_host.lvm.volume(group, "one", skip=True)
+
+    lvm.activate_lv("one", permanent=True)
+
+    assert changes(fake_host) == [(*ACTIVATE, "-k", "n", "vg/one")]
+    assert volume.mapping is not None
+    assert not volume.skip
+
+
+def test_activate_for_good_where_lvm_does_not_take_both_options(
+    fake_host: FakeHost, group: Group, lvm: LVM
+) -> None:
+    volume = fake_host.lvm.volume(group, "one", skip=True)
+
+    lvm.activate_lv("one", permanent=True)
 
     assert changes(fake_host) == [
-        (*ACTIVATE, "vg/one"),
         (*ACTIVATE, "-k", "n", "vg/one"),
+        ("lvchange", "-k", "n", "vg/one"),
+        (*ACTIVATE, "vg/one"),
     ]
+    assert volume.mapping is not None
     assert not volume.skip
-    assert lvm._lv_is_active("one")
 
 
 def test_deactivate(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
