@@ -8,12 +8,9 @@ How it is taken away differs from vendor to vendor; what comes before does not.
 from __future__ import annotations
 
 from os_brick import exception
-from os_brick.initiator.linux import block, nodes
+from os_brick.initiator.linux import block, nodes, usage
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
-
-# udev and LVM open a device for moments to look at it.
-_SHORT_USE_S = 10.0
 
 
 def settle(
@@ -39,38 +36,8 @@ def settle(
         if name is None:
             return
         if not force:
-            refuse_if_used(host, call, name)
+            usage.refuse_if_used(host, call, [name])
         block.sync(host, call, f"/dev/{name}", limit_s)
-
-
-def refuse_if_used(host: Host, call: Call, name: str) -> None:
-    """Wait a moment for short-lived users of a device, then refuse.
-
-    :param name: kernel name, ``"scinia"``.
-    :raises DeviceInUse: it is mounted, part of a mapping, or held exclusively.
-    """
-    with call.step(f"look for users of {name}", quiet=True) as step:
-        users = _users(host, call, name)
-        if users:
-            step.waited_for = "short-lived users"
-            call.wait_until(
-                lambda: not _users(host, call, name), what="end of use", limit_s=_SHORT_USE_S
-            )
-            users = _users(host, call, name)
-    if users:
-        raise exception.DeviceInUse(device=f"/dev/{name}", users="; ".join(users))
-
-
-def _users(host: Host, call: Call, name: str) -> list[str]:
-    users = block.read_users(host, name)
-    if users or not host.dev.exists(name):
-        return users
-    try:
-        if host.changes.is_claimed(call, name):
-            return [f"{name} is held exclusively by another program"]
-    except TimeoutError:
-        return [f"{name} cannot be opened: another program's write-out to it does not end"]
-    return []
 
 
 def read_size(host: Host, path: str) -> int | None:

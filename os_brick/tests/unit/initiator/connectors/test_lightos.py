@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import queue
@@ -207,6 +208,34 @@ def test_a_namespace_of_another_subsystem_does_not_count(
 
     with pytest.raises(exception.VolumeDeviceNotFound):
         connector.connect_volume(properties)
+
+
+def test_a_namespace_that_was_the_volumes_before_is_looked_for_again(
+    fake_host: FakeHost,
+    daemon: Daemon,
+    connector: Any,
+    properties: dict[str, Any],
+    volume: NvmeVolume,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connector.connect_volume(properties)
+    other = daemon.subsystem.namespace(mapped=False)
+    daemon.subsystem.sends_events = False
+    daemon.subsystem.namespaces = {volume.nsid: other.unit, 9: volume.unit}
+
+    info = connector.connect_volume(properties)
+
+    assert "was another namespace before" in caplog.text
+    device = fake_host.device(info["path"])
+    assert device.storage()[1] is volume.unit
+
+
+def test_a_cluster_that_does_not_tell_who_a_namespace_is(
+    fake_host: FakeHost, daemon: Daemon, connector: Any, properties: dict[str, Any]
+) -> None:
+    fake_host.faults.failing_writes["identify"] = errno.EIO
+
+    assert connector.connect_volume(properties)["path"]
 
 
 def test_without_the_client_on_this_host(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from oslo_concurrency import processutils
 
-from os_brick import exception
+from os_brick import exception, privileged
 from os_brick.initiator import connector as front_door
 from os_brick.initiator.connectors import scaleio
 from os_brick.initiator.vendors.scaleio_volume import ScaleIOVolume
@@ -564,6 +565,63 @@ def test_what_storage_is_told_of_this_host(fake_host: FakeHost, client: Client) 
     assert tell(None, execute=fake_host.execute) == {"sdc_guid": GUID}
     client.code = 1
     assert tell(None, execute=fake_host.execute) == {}
+
+
+class Driver:
+    """The client's driver, in a process that is root itself."""
+
+    def __init__(self, grow: Any) -> None:
+        self.grow = grow
+
+    def ioctl(self, fd: int, request: int, buffer: bytes) -> bytes:
+        if request == scaleio.ScaleIOConnector.RESCAN_VOLS_OP_CODE:
+            self.grow()
+        return bytes(8) + bytes(range(len(buffer) - 8))
+
+
+def test_by_the_librarys_own_verbs_no_program_is_started(
+    fake_host: FakeHost, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    def grow() -> None:
+        disk = fake_host.devices.find("/dev/scinia")
+        assert isinstance(disk, VendorDisk)
+        disk.grow(16 * GIB)
+
+    for name in ("scini", "connector.conf"):
+        (tmp_path / name).write_text(CONF)
+    monkeypatch.setattr(priv_scaleio, "SCINI_DEVICE_PATH", str(tmp_path / "scini"))
+    monkeypatch.setattr(scaleio, "CONNECTOR_CONF_PATH", str(tmp_path / "connector.conf"))
+    monkeypatch.setattr(fcntl, "ioctl", Driver(grow).ioctl)
+    gateway.password = "p%x"
+    properties = legacy(gateway)
+    connector = fake_host.connector("SCALEIO")
+    privileged.default.set_client_mode(False)
+    try:
+        info = connector.connect_volume(properties)
+        assert gateway.volumes[0].guids == ["00010203-0405-0607-0809-0a0b0c0d0e0f"]
+        gateway.volumes[0].kib *= 2
+        assert connector.extend_volume(properties) == 16 * GIB
+        connector.disconnect_volume({**properties, "scaleIO_volume_id": None}, info)
+        (tmp_path / "connector.conf").unlink()
+        with pytest.raises(exception.BrickException, match="connector password from config"):
+            connector.connect_volume(properties)
+    finally:
+        privileged.default.set_client_mode(True)
+    assert {words[0] for words in fake_host.started} == {"sync"}
+
+
+@pytest.mark.parametrize(("body", "works"), [(b"", True), (b"<html>", False)])
+def test_answers_without_json(connector: Any, gateway: Gateway, body: bytes, works: bool) -> None:
+    properties = oldest(gateway)
+    info = connector.connect_volume(properties)
+    gateway.instead["removeMappedSdc"] = Said(200, body)
+    gateway.when_unmapped(gateway.volumes[0])
+
+    if works:
+        connector.disconnect_volume(properties, info)
+    else:
+        with pytest.raises(exception.BrickException, match="is no JSON"):
+            connector.disconnect_volume(properties, info)
 
 
 def test_a_host_without_the_client_starts_nothing(

@@ -91,6 +91,26 @@ def test_the_disk_comes_as_a_file(
     assert connector.check_valid_device(info["path"])
 
 
+class Hurrying(Clock):
+    """Forty seconds pass between two looks at it."""
+
+    def now(self) -> float:
+        self.pauses.append(40)
+        return super().now()
+
+
+def test_the_server_hears_now_and_then_that_the_export_goes_on(
+    server: Vcenter, properties: dict[str, Any]
+) -> None:
+    server.exported = b"KDMV" + bytes(5 * 1024**2)
+    properties["config"]["vmware_image_transfer_timeout_secs"] = 1e6
+
+    VmdkConnector(None, clock=Hurrying()).connect_volume(properties)
+
+    assert "HttpNfcLeaseProgress" in server.methods
+    assert list(server.leases.values()) == ["complete"]
+
+
 def test_nothing_is_left_of_an_attach_that_fails(
     server: Vcenter, connector: VmdkConnector, properties: dict[str, Any]
 ) -> None:
@@ -145,6 +165,7 @@ def test_a_log_in_that_is_refused(
 
 
 # -- who the servers are ---------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_vcenter_has_to_prove_who_it_is(
     server: Vcenter, connector: VmdkConnector, properties: dict[str, Any]
 ) -> None:
