@@ -17,6 +17,7 @@ from oslo_log import log as logging
 from os_brick import exception
 from os_brick.initiator.linux import (
     block,
+    multipath,
     nodes,
     nvme_connections,
     nvme_namespaces,
@@ -33,6 +34,7 @@ from os_brick.initiator.linux.nvme_volume import NvmeTarget
 LOG = logging.getLogger(__name__)
 
 _HEAD_GONE_S = 15.0
+_MAP_GONE_S = 10.0
 _UDEV_S = 4.0
 
 
@@ -149,7 +151,31 @@ def detach(
         for head in presence.heads:
             with errors.context(force, "Writing out %s failed, its data may be lost", head):
                 _flush(host, call, presence, head, force, flush_limit_s)
+    for head in heads:
+        with errors.context(force, "Removing the map over %s failed", head):
+            _remove_map(host, call, head, flush_limit_s)
     _disconnect_all(host, call, presences, force, errors)
+
+
+def _remove_map(host: Host, call: Call, head: str, limit_s: float) -> None:
+    """Remove the map that multipathd has made over a disk, where there is no native multipath.
+
+    Nobody was given it, but it would stay behind, and keep the disk.
+
+    :raises DeviceInUse: somebody uses it.
+    """
+    one = multipath.find_map_on(host.sysfs, head)
+    if one is None:
+        return
+    result = multipath.remove_map(host, call, one.label, limit_s)
+    call.wait_until(
+        lambda: not multipath.is_there(host.sysfs, one),
+        what=f"removal of {one}",
+        limit_s=_MAP_GONE_S,
+    )
+    if multipath.is_there(host.sysfs, one):
+        users = "; ".join(block.read_users(host, one.name)) or result.summary
+        raise exception.DeviceInUse(device=str(one), users=users)
 
 
 def _find_wrong_volume(host: Host, call: Call, presence: Presence) -> exception.WrongVolume | None:

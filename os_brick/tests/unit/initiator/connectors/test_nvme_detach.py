@@ -13,6 +13,7 @@ from oslo_concurrency import processutils
 from os_brick import exception
 from os_brick.initiator.connectors.nvmeof import NVMeOFConnProps
 from os_brick.testing import FakeHost
+from os_brick.testing.device_mapper import MultipathMap
 from os_brick.testing.nvme_storage import NvmeVolume
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import side_by_side
 from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector, controllers, kinds
@@ -361,6 +362,32 @@ def test_somebody_who_only_looks_is_waited_for(fake_host: FakeHost) -> None:
     fake_host.after(3, opening.close)
     one.disconnect_volume(properties, info)
     assert fake_host.leftovers() == []
+
+
+def _map_over(host: FakeHost, path: str) -> None:
+    """Have multipathd make a map, as it does with find_multipaths no."""
+    disk = host.device(path)
+    host.mapper.create(MultipathMap, "mpatha", "mpath-eui.1", [disk], wwid="eui.1")
+
+
+@FORCES
+def test_a_map_of_multipathds_goes_too(fake_host: FakeHost, force: bool) -> None:
+    """Without native multipath."""
+    fake_host.nvme.native_multipath = False
+    one, properties, info = attached(fake_host, fake_host.nvme_subsystem().namespace())
+    _map_over(fake_host, info["path"])
+    one.disconnect_volume(properties, info, force=force)
+    assert fake_host.leftovers() == []
+
+
+def test_a_map_in_use_keeps_the_volume(fake_host: FakeHost) -> None:
+    fake_host.nvme.native_multipath = False
+    one, properties, info = attached(fake_host, fake_host.nvme_subsystem().namespace())
+    _map_over(fake_host, info["path"])
+    fake_host.mount("/dev/dm-0", "/srv/data")
+    with pytest.raises(exception.DeviceInUse, match="mounted at /srv/data"):
+        one.disconnect_volume(properties, info)
+    assert controllers(fake_host) == ["nvme0"]
 
 
 # -- another volume by now -----------------------------------------------------------------
