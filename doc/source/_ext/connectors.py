@@ -2,7 +2,7 @@
 """The directive ``connector-list``: every protocol of the factory, from the factory's own tables.
 
 A protocol that is added or leaves needs no change in the documentation. Each connector has a page
-named after its module.
+named after its module; that one is missing is a warning, and so an error of the build.
 """
 
 from docutils import nodes
@@ -73,7 +73,7 @@ class ConnectorList(SphinxDirective):
     def _page(self, protocol: str, page: str) -> str:
         if page in self.env.found_docs:
             return f":doc:`{page}`"
-        LOG.info("protocol %s has no page %s.rst", protocol, page, location=self.get_location())
+        LOG.warning("protocol %s has no page %s.rst", protocol, page, location=self.get_location())
         return "—"
 
 
