@@ -38,6 +38,7 @@ class VmdkConnector(initiator_connector.InitiatorConnector):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._clock: Clock = kwargs.pop("clock", None) or SystemClock()
+        self.use_multipath = bool(kwargs.pop("use_multipath", False))
         try:
             import oslo_vmware  # noqa: F401 - is it there?
         except ImportError:

@@ -73,9 +73,10 @@ def test_an_answer_that_comes_byte_by_byte_ends_at_the_limit_and_its_thread_with
     with servers.dripping(0.005) as port:
         with pytest.raises(TimeoutError):
             exchange(Server("127.0.0.1", port), Request("GET", "/"), 0.1)
-        (left,) = (one for one in set(threading.enumerate()) - before if str(port) in one.name)
-        left.join(10)
-        assert not left.is_alive()
+        left = [one for one in set(threading.enumerate()) - before if str(port) in one.name]
+        for thread in left:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in left)
 
 
 def test_an_answer_that_breaks_off() -> None:
