@@ -15,7 +15,7 @@ from oslo_log import log as logging
 
 from os_brick import exception, opts, utils
 from os_brick.i18n import _
-from os_brick.initiator import initiator_connector
+from os_brick.initiator import host_driver, initiator_connector
 from os_brick.initiator.linux.call import Call, Clock, SystemClock, public_call
 from os_brick.initiator.vendors import vmdk, vsphere
 from os_brick.initiator.vendors.vmdk_volume import VmdkVolume
@@ -49,6 +49,8 @@ class VmdkConnector(initiator_connector.InitiatorConnector):
                 )
             ) from None
         super().__init__(*args, **kwargs)
+        if self.driver is None:
+            self.set_driver(host_driver.HostDriver())
 
     @staticmethod
     def get_connector_properties(
