@@ -159,8 +159,8 @@ class OpenCASEngine(HasHost, caches.CacheEngineBase):
         """Return the cached device of a disk that is behind this cache."""
         start = f"/dev/cas{self._cache}-"
         for core in self._cores(call):
-            if core.cache == self._cache and self._real(core.disk) == disk:
-                return core.device if core.device.startswith(start) else None
+            if core.device.startswith(start) and self._real(core.disk) == disk:
+                return core.device
         return None
 
     def _cores(self, call: Call) -> Iterable[Core]:

@@ -135,10 +135,9 @@ class Tools:
         named = self._run_report(
             call, "vgs", lvm_reports.GROUP_COLUMNS, "--readonly", "-S", f'vg_name="{group}"'
         )
-        found = lvm_reports.parse_groups(named.out) if named.code == 0 else []
-        if named.code != 0 or len(found) == 1:
+        if named.code != 0:
             result.check()
-        return found
+        return lvm_reports.parse_groups(named.out)
 
     def volumes(
         self, call: Call, group: str | None = None, *, readonly: bool = True

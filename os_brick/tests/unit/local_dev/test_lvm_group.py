@@ -57,6 +57,13 @@ def test_that_lvm_cannot_tell_is_not_taken_for_a_missing_group(fake_host: FakeHo
         make_lvm(fake_host)
 
 
+def test_lvm_cannot_tell_for_a_moment(fake_host: FakeHost) -> None:
+    fake_host.lvm.group("vg")
+    fake_host.faults.fail("vgs", code=5, times=1)
+
+    assert make_lvm(fake_host).vg_size == 10.0
+
+
 def test_a_group_is_made_of_several_disks(fake_host: FakeHost) -> None:
     paths = [fake_host.lvm.disk(), fake_host.lvm.disk()]
 

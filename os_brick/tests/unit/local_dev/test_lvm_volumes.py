@@ -16,7 +16,7 @@ from os_brick import exception
 from os_brick.initiator.linux.locking import Locks
 from os_brick.local_dev.lvm import LVM
 from os_brick.testing import FakeHost
-from os_brick.testing.lvm import GIB, MIB, Group
+from os_brick.testing.lvm import GIB, MIB, Group, Volume
 from os_brick.testing.process import Answer, Process
 from os_brick.tests.unit.local_dev.helpers import (
     ENV,
@@ -175,6 +175,24 @@ def test_a_crash_before_anything_was_done(fake_host: FakeHost, group: Group, lvm
     assert "one" in group.volumes
 
 
+def test_a_crash_before_the_volume_was_larger(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
+    fake_host.lvm.volume(group, "one", GIB)
+    fake_host.faults.fail("lvextend", code=139, times=2)
+
+    lvm.extend_volume("one", "2g")
+
+    assert group.volumes["one"].size == 2 * GIB
+
+
+def test_a_crash_before_the_volume_was_removed(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
+    fake_host.lvm.volume(group, "one", GIB)
+    fake_host.faults.fail("lvremove", code=139, times=2)
+
+    lvm.delete("one")
+
+    assert group.volumes == {}
+
+
 @SEGFAULTS
 def test_a_crash_after_all_was_done(fake_host: FakeHost, group: Group, lvm: LVM, code: int) -> None:
     for name in ("lvcreate", "lvextend", "lvremove"):
@@ -275,6 +293,16 @@ def test_a_snapshot_that_was_made_though_lvm_failed(
 
     assert len(changes(fake_host)) == 1
     assert group.volumes["snap"].origin == "one"
+
+
+def test_half_a_snapshot_is_none(fake_host: FakeHost, group: Group, lvm: LVM) -> None:
+    """LVM makes a plain volume first."""
+    fake_host.lvm.volume(group, "one")
+    fake_host.faults.fail("lvcreate", "--snapshot", code=139, times=1)
+    fake_host.after(0.1, lambda: fake_host.lvm.add(group, Volume("snap", GIB)))
+
+    with pytest.raises(processutils.ProcessExecutionError, match="already exists"):
+        lvm.create_lv_snapshot("snap", "one")
 
 
 def test_a_snapshot_that_was_there_before_is_not_taken_for_the_new_one(
