@@ -201,7 +201,8 @@ class LvmPrograms:
             return Volume(name, size, "s", source.name, percent="0.00", words=words)
         if "-V" in options:
             _group, pool = self._volume(path)
-            return Volume(name, _size(options["-V"]), "V", pool=pool.name, words=words)
+            size = _size(options["-V"])
+            return Volume(name, size, "V", pool=pool.name, percent="0.00", words=words)
         if "-T" in options:
             if group.free < EXTENT:
                 raise FailedError(5, f"  Insufficient free space in {group.name}\n")
