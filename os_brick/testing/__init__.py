@@ -26,6 +26,7 @@ virtual (:mod:`os_brick.testing.clock`). What there is to hold, by noun:
 * a portal: ``silent``, ``refuse``, ``hang``, ``kill``, ``restore``, ``login_s``.
 * ``ceph`` (a cluster: ``image``, ``be``, ``map``, ``bindings``) and ``shares`` (remote file
   systems: ``share``, ``occupy``, ``mounted``).
+* ``lvm``: ``disk``, ``group``, ``volume``, ``activate``, ``suspend``.
 * ``nvme_subsystem``: its ``namespace(nsid, size=…, block_size=…)`` gives a volume with
   ``connection(*identifiers)`` and ``old_connection``; ``portals``, ``sends_events``, ``set_ana``.
   ``nvme`` is the kernel's side, ``nvme_cli`` the tool with its ``version``, ``nvme_identity`` the
