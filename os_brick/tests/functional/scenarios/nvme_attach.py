@@ -48,7 +48,7 @@ def nvme_single_path(lab: Lab) -> None:
     assert [each.name for each in started] == ["sync"], [str(each) for each in started]
 
 
-@scenario("two portals: one head, data on the array, few programs")
+@scenario("two portals: one head, data on the array, few programs", groups=["smoke"])
 def nvme_two_paths(lab: Lab) -> None:
     """Native multipath joins both; multipathd runs and is not disturbed."""
     one = nvme.volume(lab, ports=2)

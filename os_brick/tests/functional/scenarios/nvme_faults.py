@@ -139,6 +139,7 @@ def nvme_dirty_paths_down(lab: Lab) -> None:
     "all paths lost with dirty data: force tells of the loss and leaves nothing",
     limit_s=500,
     options=SHORT,
+    groups=["smoke"],
     rank=1,
 )
 def nvme_dirty_paths_down_forced(lab: Lab) -> None:
