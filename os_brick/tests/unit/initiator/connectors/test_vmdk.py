@@ -455,9 +455,7 @@ def test_the_password_is_told_nowhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG")
-    info = connector.connect_volume(properties)
-    write(info)
-    connector.disconnect_volume(properties, info)
+    connector.connect_volume(properties)
     server.faults["Login"] = Fault("InvalidLogin")
     with pytest.raises(exception.BrickException) as caught:
         connector.connect_volume(properties)
