@@ -213,8 +213,9 @@ def _leads_to_loop(link: str) -> bool:
 
 
 def _mounts() -> list[str]:
-    lines = kernel.read("/proc/self/mounts").splitlines()
-    return ["mount " + " ".join(line.split()[:3]) for line in lines]
+    mounts = [line.split()[:3] for line in kernel.read("/proc/self/mounts").splitlines()]
+    # nfsd's is the lab's own server, which stays.
+    return ["mount " + " ".join(words) for words in mounts if words[2] != "nfsd"]
 
 
 def _secret_files() -> list[str]:
