@@ -228,7 +228,8 @@ class _Record:
         """Remove the record; none there is as good."""
         for attempt in range(1, _DELETE_TRIES + 1):
             result = self._edit("--op", "delete")
-            if result.code in _NOTHING_THERE or attempt == _DELETE_TRIES:
+            # One that hangs would hang again, and whoever comes next waits for the lock until then.
+            if result.code is None or result.code in _NOTHING_THERE or attempt == _DELETE_TRIES:
                 break
             self._call.pause(0.2 * 2 ** (attempt - 1))
         return result
