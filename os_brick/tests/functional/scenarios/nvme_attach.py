@@ -302,9 +302,9 @@ def nvme_host_properties(lab: Lab) -> None:
     assert not [each for each in started if each.name == "nvme"], [str(each) for each in started]
 
 
-@scenario("as an unprivileged service with its own execute function", limit_s=400)
+@scenario("a service with its own execute function: everything by programs", limit_s=400)
 def nvme_own_execute(lab: Lab) -> None:
-    """Everything by programs."""
+    """As Cinder's library users do, with sudo."""
     from oslo_concurrency import processutils
 
     one = nvme.volume(lab, ports=2)
