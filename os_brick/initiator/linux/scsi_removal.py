@@ -35,7 +35,7 @@ _MAP_GONE_S = 10.0
 # A path that has just failed may take the kernel 30 s to remove (bug 1794829).
 _DISK_GONE_S = 40.0
 _DAEMON_TRIES = 4
-_UDEV_S = 4.0
+_UDEV_S = 10.0
 
 
 def detach(
@@ -327,11 +327,35 @@ def remove_stale(host: Host, call: Call, disk: Disk) -> None:
     """
     LOG.warning("%s is left over from another volume that had its LUN, removing it", disk)
     with call.step(f"remove stale {disk}"):
-        if multipath.find_map_over(host.sysfs, disk) is not None:
+        old = multipath.find_map_over(host.sysfs, disk)
+        if old is not None:
             multipath.del_path(host, call, disk.path)
         # First of all its old data must not be written to the new volume.
         _fail_requests(host, call, [disk])
         _delete(host, call, (disk,))
+        if old is not None:
+            _remove_if_empty(host, call, old)
+
+
+def _remove_if_empty(host: Host, call: Call, one: Map) -> None:
+    """Remove the map of another volume with its last path; one that is in use is left to its user.
+
+    multipathd does it by itself unless somebody, such as udev, had the map open at that moment.
+    """
+
+    def gone() -> bool:
+        return not multipath.is_there(host.sysfs, one)
+
+    if gone() or multipath.read_members(host.sysfs, one):
+        return
+    call.wait_until(
+        lambda: gone() or not _openers(host, call, one), what="end of use", limit_s=_SHORT_USE_S
+    )
+    if gone():
+        return
+    multipath.del_map(host, call, one.label)
+    if not call.wait_until(gone, what=f"removal of {one}", limit_s=_MAP_GONE_S):
+        LOG.warning("%s of another volume has lost all its paths, and is still in use", one)
 
 
 # -- afterwards ------------------------------------------------------------------------------
