@@ -15,6 +15,8 @@ from os_brick.initiator.linux.iscsi import IscsiPath, Portal, Session, Target
 from os_brick.initiator.linux.open_iscsi import Credentials
 
 _RESOLVE_LIMIT_S = 30.0
+# A log-out that is stopped ends within seconds; one that goes well is soon over.
+_OTHER_LOGOUT_S = 130.0
 
 
 def get_session(
@@ -50,6 +52,11 @@ def leave(host: Host, call: Call, target: Target) -> bool:
 
     :raises BrickException: nobody uses it, but the log-out failed.
     """
+    call.wait_until(
+        lambda: not _is_being_left(host, target),
+        what=f"another log-out of {target}",
+        limit_s=_OTHER_LOGOUT_S,
+    )
     with host.locks.tried(target.lock_name) as mine:
         if not mine:
             return False
@@ -60,6 +67,13 @@ def leave(host: Host, call: Call, target: Target) -> bool:
                 return False
             open_iscsi.log_out(host, call, target)
             return True
+
+
+def _is_being_left(host: Host, target: Target) -> bool:
+    """Tell whether somebody is logging out of a target right now, who may fail: a detach that has
+    reached its deadline, for one. Whoever attaches through it only has a shared lock."""
+    with host.locks.tried(target.lock_name, shared=True) as free:
+        return not free
 
 
 def resolve(host: Host, call: Call, paths: Iterable[IscsiPath]) -> tuple[IscsiPath, ...]:
