@@ -52,11 +52,14 @@ def leave(host: Host, call: Call, target: Target) -> bool:
 
     :raises BrickException: nobody uses it, but the log-out failed.
     """
-    call.wait_until(
+    if not call.wait_until(
         lambda: not _is_being_left(host, target),
         what=f"another log-out of {target}",
         limit_s=_OTHER_LOGOUT_S,
-    )
+    ):
+        raise exception.BrickException(
+            f"Another log-out of {target} does not end, its session may remain: detach again later"
+        )
     with host.locks.tried(target.lock_name) as mine:
         if not mine:
             return False
