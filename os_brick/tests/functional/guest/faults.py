@@ -100,8 +100,9 @@ class Programs:
         WRAPPERS.mkdir(exist_ok=True)
         wrapper = WRAPPERS / program
         deed = deed.replace("REAL", real)
+        pattern = when.replace(" ", "\\ ")  # the shell would end it there
         wrapper.write_text(
-            f'#!/bin/sh\ncase "$*" in\n{when})\n    {deed};;\nesac\nexec {real} "$@"\n'
+            f'#!/bin/sh\ncase "$*" in\n{pattern})\n    {deed};;\nesac\nexec {real} "$@"\n'
         )
         wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 

@@ -28,11 +28,14 @@ _UP_LIMIT_S = 240.0
 POOLS = ("volumes", "backups")
 USER = "cinder"
 
+# The cluster's own daemons and its administrator prove who they are in any case: a client that is
+# admitted without proof may say its first command before the monitor has told it the cluster's
+# fsid, and is refused with "wrong fsid".
 _CONF = """[global]
 fsid = {fsid}
 mon_host = {address}:6789
 public_addr = {address}
-auth_cluster_required = {auth}
+auth_cluster_required = cephx
 auth_service_required = {auth}
 auth_client_required = {auth}
 keyring = {folder}/keyring
@@ -99,7 +102,7 @@ class Cluster:
         (self.folder / "mon").mkdir(parents=True)
         (self.folder / "osd").mkdir()
         fsid = str(uuid.uuid4())
-        auth = "cephx" if self.cephx else "none"
+        auth = "cephx" if self.cephx else "cephx, none"
         words = {"fsid": fsid, "address": self.address, "auth": auth, "folder": self.folder}
         self.conf.write_text(_CONF.format(**words))
         self._start_monitor(fsid)
