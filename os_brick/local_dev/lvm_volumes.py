@@ -31,6 +31,8 @@ _SETTLE_LIMIT_S = 130.0
 # What lvcreate is told if it asks. Without an answer it makes no volume where it finds a signature
 # that a volume of others left on the disks long ago.
 _YES = "y\n" * 20
+# LVM 2.03 makes no mirror whose log is itself mirrored, unless its configuration says so.
+_REFUSED_LOG = 'Log type "mirrored" is DEPRECATED'
 # How LVM ends if it does not take its options together.
 _INVALID_OPTIONS = 3
 
@@ -153,6 +155,10 @@ def create(tools: Tools, call: Call, place: Place, words: list[str]) -> None:
         return crashed_when_made
 
     result = tools.run_patiently(call, *tools.prefix, *words, done=is_made, stdin=_YES)
+    if result.code and _REFUSED_LOG in result.err:
+        LOG.debug("This LVM makes no mirrored log for %s, the log goes to one disk", place.path)
+        words = ["disk" if word == "mirrored" else word for word in words]
+        result = tools.run_patiently(call, *tools.prefix, *words, done=is_made, stdin=_YES)
     checked(result, f"Error creating volume {place.path}")
     if crashed_when_made:
         activate(tools, call, place)  # what lvcreate does last

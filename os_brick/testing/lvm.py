@@ -99,6 +99,8 @@ class Lvm:
         self.groups: list[Group] = []
         #: Version that the programs state.
         self.version = "2.03.16(2) (2022-05-18)"
+        #: Whether its configuration allows mirrors whose log is mirrored.
+        self.mirrored_logs = True
         #: Volumes whose mapping stays for so many virtual seconds after a deactivation.
         self.lingering: dict[str, float] = {}
 

@@ -209,6 +209,8 @@ class LvmPrograms:
             return Volume(name, group.free, "t", percent="0.00", words=words)
         size = _size(options["-L"])
         self._check_room(group, size)
+        if options.get("--mirrorlog") == "mirrored" and not self._lvm.mirrored_logs:
+            raise FailedError(5, '  Log type "mirrored" is DEPRECATED. Use disk log instead.\n')
         kind = "m" if "--type=mirror" in options else "-"
         return Volume(name, size, kind, words=words)
 

@@ -99,6 +99,15 @@ def test_a_mirrored_volume(fake_host: FakeHost, size: str, region: list[str]) ->
     assert fake_host.started == [(*ENV, *words, "--mirrorlog", "mirrored", *region)]
 
 
+def test_a_mirrored_volume_with_an_lvm_that_mirrors_no_log(fake_host: FakeHost, lvm: LVM) -> None:
+    fake_host.lvm.mirrored_logs = False
+
+    lvm.create_volume("one", "1g", mirror_count=1)
+
+    assert [words[-1] for words in fake_host.started] == ["mirrored", "disk"]
+    assert fake_host.lvm.find("vg/one")
+
+
 @pytest.mark.parametrize("size", ["", "g", "-1g", "1 g", "10x", "1g;", None, 5])
 def test_sizes_that_are_none(fake_host: FakeHost, lvm: LVM, size: Any) -> None:
     with pytest.raises(exception.InvalidParameterValue, match="size"):
