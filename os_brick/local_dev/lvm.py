@@ -339,7 +339,7 @@ class LVM(HasHost):
         else:
             words = ["lvcreate", "-n", name, self.vg_name, "-L", size_str]
         if mirror_count > 0:
-            # raid1, the default type of mirrors, has no log.  Where LVM refuses this one, it goes to
+            # raid1, the default type of mirrors, has no log. Where LVM refuses this one it goes to
             # one disk.
             words += ["--type=mirror", "-m", str(mirror_count), "--nosync"]
             words += ["--mirrorlog", "mirrored"]

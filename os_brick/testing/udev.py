@@ -26,12 +26,19 @@ class Udev:
         self.listeners: list[Callable[[str, BlockDevice], None]] = []
         #: Events of removals are lost, so that links stay and dangle.
         self.forgets_links = False
+        self._queued = 0
+        self._since: dict[BlockDevice, int] = {}
 
     def hear(self, what: str, device: BlockDevice) -> None:
         """Take an event of the kernel; it is handled after a delay."""
+        self._queued += 1
+        self._world.run.write("udev/queue", "")
         self._world.after(self._world.delays.udev_s, lambda: self._handle(what, device))
 
     def _handle(self, what: str, device: BlockDevice) -> None:
+        self._queued -= 1
+        if not self._queued:
+            self._world.run.remove("udev/queue")
         if what != "remove" or not self.forgets_links:
             self._update_links(what, device)
         for listener in self.listeners:
@@ -56,10 +63,14 @@ class Udev:
         """Keep the device in udev's database, with what ``multipath -u`` says of a disk."""
         entry = f"udev/data/b{device.dev}"
         if what == "remove" or device.gone:
+            self._since.pop(device, None)
             self._world.run.remove(entry)
-        elif isinstance(device, Disk):
-            verdict = int(self.is_for_multipath(device))
-            self._world.run.write(entry, f"E:DM_MULTIPATH_DEVICE_PATH={verdict}\n")
+            return
+        since = self._since.setdefault(device, int(self._world.clock.now() * 1e6))
+        text = f"I:{since}\n"
+        if isinstance(device, Disk):
+            text += f"E:DM_MULTIPATH_DEVICE_PATH={int(self.is_for_multipath(device))}\n"
+        self._world.run.write(entry, text)
 
     def _show(self, link: str) -> None:
         claims = self._claims[link]

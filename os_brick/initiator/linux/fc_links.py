@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from os_brick.initiator.linux import multipath_lookup, nodes, scsi, zfcp
+from os_brick.initiator.linux import multipath_lookup, nodes, scsi, udev, zfcp
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc import Hba
 from os_brick.initiator.linux.fc_paths import FcPath
@@ -96,9 +96,16 @@ def wait_for_disk_link(
 
 
 def wait_for_map_link(host: Host, call: Call, one: Map) -> str | None:
-    """Return udev's link to a map by its wwid, else by its name, waiting for udev some seconds."""
-    return call.wait_until(
-        lambda: multipath_lookup.find_link(host, one),
-        what=f"link to {one.name}",
-        limit_s=_LINK_WAIT_S,
-    )
+    """Return udev's link to a map by its wwid, else by its name, waiting for udev some seconds.
+
+    A link that udev has made for this very map stays as long as the map does; the link itself may
+    be there before, for a moment.
+    """
+
+    def look() -> str | None:
+        link = multipath_lookup.find_link(host, one)
+        members = host.sysfs.names("block", one.name, "slaves")
+        return link if link and udev.is_through(host, one.name, members) else None
+
+    link = call.wait_until(look, what=f"link to {one.name}", limit_s=_LINK_WAIT_S)
+    return link or multipath_lookup.find_link(host, one)

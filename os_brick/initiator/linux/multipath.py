@@ -102,31 +102,6 @@ def is_ready(sysfs: Tree, one: Map) -> bool:
     )
 
 
-def udev_says(host: Host, disk: Disk) -> bool | None:
-    """Tell whether udev has found that multipathd takes a disk (True) or leaves it alone (False).
-
-    Its rule 60-multipath.rules asks ``multipath -u`` about each new disk and keeps the answer as
-    ``DM_MULTIPATH_DEVICE_PATH`` in udev's database. None: it has not said so, or not yet.
-    """
-    number = host.sysfs.text("block", disk.name, "dev")
-    for line in host.run.text("udev/data", f"b{number}").splitlines():
-        name, _, value = line.partition("=")
-        if name == "E:DM_MULTIPATH_DEVICE_PATH":
-            return value != "0"
-    return None
-
-
-def udev_knows(host: Host, number: str) -> bool:
-    """Tell whether a block device is in udev's database, by its number ``major:minor``."""
-    return host.run.exists("udev/data", f"b{number}")
-
-
-def udev_is_late(host: Host, disk: Disk) -> bool:
-    """Tell whether udev has not been through with a disk yet; False where it cannot be seen."""
-    number = host.sysfs.text("block", disk.name, "dev")
-    return host.run.exists("udev/data") and not host.run.exists("udev/data", f"b{number}")
-
-
 # -- asking the tools ------------------------------------------------------------------------
 def daemon_status(host: Host, call: Call) -> Result:
     """Ask multipathd how it is."""

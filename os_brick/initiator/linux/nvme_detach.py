@@ -21,6 +21,7 @@ from os_brick.initiator.linux import (
     nodes,
     nvme_connections,
     nvme_namespaces,
+    udev,
     usage,
 )
 from os_brick.initiator.linux.call import Call
@@ -271,7 +272,7 @@ def _wait_until_gone(host: Host, call: Call, disks: dict[str, tuple[int | None, 
         if number and host.sysfs.instance("block", head) != instance
     ]
     call.wait_until(
-        lambda: not any(host.run.exists("udev/data", f"b{number}") for number in gone),
+        lambda: not any(udev.knows_removed(host, number) for number in gone),
         what="udev",
         limit_s=_UDEV_S,
     )

@@ -126,7 +126,7 @@ class Facts:
     """What does not change while a host is up, asked once and remembered where it was found."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str | None] = {}
 
     def root_uuid(self, host: Host, call: Call) -> str:
         """Return the UUID of the root file system; empty if it has none."""
@@ -136,35 +136,37 @@ class Facts:
         """Return the machine's UUID; empty if its firmware states none."""
         return self.remember("machine", functools.partial(_system_uuid, host, call))
 
-    def remember(self, name: str, ask: Callable[[], str]) -> str:
-        """Return a fact; one that is not known yet, or was not there, is asked for."""
-        if not self._known.get(name):
+    def remember(self, name: str, ask: Callable[[], str | None]) -> str:
+        """Return a fact, empty if it could not be learned: then it is asked for again next time."""
+        if self._known.get(name) is None:
             self._known[name] = ask()
-        return self._known[name]
+        return self._known[name] or ""
 
 
-def _system_uuid(host: Host, call: Call) -> str:
+def _system_uuid(host: Host, call: Call) -> str | None:
     try:
-        return host.nvme.system_uuid(call)
+        return host.nvme.system_uuid(call) or None
     except FAILURES as exc:
         LOG.warning("The machine's UUID could not be read: %s", exc)
-        return ""
+        return None
 
 
-def _root_uuid(host: Host, call: Call) -> str:
-    """Return the UUID of the file system at ``/``.
+def _root_uuid(host: Host, call: Call) -> str | None:
+    """Return the UUID of the file system at ``/``, empty if it has none.
 
     ``-v``: without it, subvolumes and bind mounts are told with the source (bug 2026257).
     """
     source = _first_line(host, call, "findmnt", "-v", "/", "-n", "-o", "SOURCE")
-    if not source or source == "overlay":  # as in containers, which have none (bug 2045557)
+    if source == "overlay":  # as in containers, which have none (bug 2045557)
         return ""
+    if not source:
+        return source
     return _first_line(host, call, "blkid", source, "-s", "UUID", "-o", "value")
 
 
-def _first_line(host: Host, call: Call, *words: str) -> str:
+def _first_line(host: Host, call: Call, *words: str) -> str | None:
     result = host.programs.run(call, *words, limit_s=_FACT_LIMIT_S)
     if result.code != 0:
         LOG.warning("The root file system's UUID is not known: %s: %s", words[0], result.summary)
-        return ""
+        return None
     return (result.out.splitlines() or [""])[0].strip()

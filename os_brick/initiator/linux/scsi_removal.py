@@ -16,7 +16,7 @@ from functools import partial
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import block, changes, multipath, scsi, zfcp
+from os_brick.initiator.linux import block, changes, multipath, scsi, udev, zfcp
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.identity import Identity
@@ -369,7 +369,7 @@ def forget(host: Host, call: Call, removal: Removal) -> None:
     # udev hears of the end of a disk first and tells multipathd; asked before that, it would have
     # to be asked again. Where there was no map that is all: it only watched the path.
     call.wait_until(
-        lambda: not any(multipath.udev_knows(host, number) for number in removal.numbers),
+        lambda: not any(udev.knows_removed(host, number) for number in removal.numbers),
         what="udev",
         limit_s=_UDEV_S,
     )

@@ -14,7 +14,7 @@ from threading import Event
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import changes, multipath, scsi, scsi_removal
+from os_brick.initiator.linux import changes, multipath, scsi, scsi_removal, udev
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.identity import Identity
@@ -245,10 +245,10 @@ class MapWait:
         """
         if self.busy():
             return waited_s >= _LATE_PATHS_S
-        if any(multipath.udev_is_late(self.host, disk) for disk in disks):
+        if any(udev.is_late(self.host, disk.name) for disk in disks):
             self._udev_s = waited_s
             return waited_s >= _UDEV_WAIT_S
-        verdicts = [multipath.udev_says(self.host, disk) for disk in disks]
+        verdicts = [udev.says_multipath(self.host, disk.name) for disk in disks]
         if True in verdicts:
             grace_s = _MAP_WAIT_S
         else:

@@ -86,6 +86,22 @@ def test_what_does_not_change_is_asked_once(fake_host: FakeHost) -> None:
     assert fake_host.started == []
 
 
+def test_that_a_container_has_no_root_of_its_own_is_asked_once(fake_host: FakeHost) -> None:
+    fake_host.programs.install("findmnt", lambda process: _answer("overlay\n"))
+    one, facts = connector(fake_host), nvme_identity.Facts()
+    one.read_host_properties(facts)
+    fake_host.forget()
+    one.read_host_properties(facts)
+    assert fake_host.started == []
+
+
+def test_what_could_not_be_learned_is_asked_again(fake_host: FakeHost) -> None:
+    fake_host.faults.fail("findmnt", code=1)
+    one, facts = connector(fake_host), nvme_identity.Facts()
+    assert "uuid" not in one.read_host_properties(facts)
+    assert "uuid" in one.read_host_properties(facts)
+
+
 def test_no_system_uuid(fake_host: FakeHost) -> None:
     fake_host.nvme_identity.system_uuid = ""
     assert "system uuid" not in properties(fake_host)
