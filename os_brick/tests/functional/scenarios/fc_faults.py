@@ -20,13 +20,15 @@ from .iscsi_attach import all_paths_join, attach, detach
 STRICT = MultipathConfig(find_multipaths="strict")
 QUEUE = MultipathConfig(no_path_retry="queue")
 FAIL = MultipathConfig(no_path_retry="fail")
+#: As arrays' makers want it: a path that stays may be late too while the fabric learns of a loss.
+RETRY = MultipathConfig(no_path_retry="30")
 #: Limits for calls that meet something that hangs.
 SHORT = {"call_timeout": 120, "flush_timeout": 20}
 #: A lost port that nobody has noticed yet may not hold up an attach for much longer than this.
 LOST_PORT_S = 45.0
 
 
-@scenario("one target port lost and noticed before the attach", limit_s=500)
+@scenario("one target port lost and noticed before the attach", limit_s=500, multipath=RETRY)
 def fc_target_lost_before(lab: Lab) -> None:
     """The ports that are connected are used, the lost one is named."""
     volume = fc.volume(lab)
@@ -42,7 +44,9 @@ def fc_target_lost_before(lab: Lab) -> None:
     _end(lab)
 
 
-@scenario("one target port lost a moment before the attach, not noticed yet", limit_s=500)
+@scenario(
+    "one target port lost a moment before the attach, not noticed yet", limit_s=500, multipath=RETRY
+)
 def fc_target_lost_unnoticed(lab: Lab) -> None:
     """Its scans block in the kernel, and hold up nobody."""
     volume = fc.volume(lab)
@@ -57,7 +61,7 @@ def fc_target_lost_unnoticed(lab: Lab) -> None:
     _end(lab)
 
 
-@scenario("one target port lost between attach and detach", limit_s=500)
+@scenario("one target port lost between attach and detach", limit_s=500, multipath=RETRY)
 def fc_target_lost_after(lab: Lab) -> None:
     """Half of the paths down at the detach: success, and nothing left."""
     volume, given, info = _attached(lab)
@@ -68,7 +72,9 @@ def fc_target_lost_after(lab: Lab) -> None:
     _end(lab)
 
 
-@scenario("one port of the host loses its cable between attach and detach", limit_s=500)
+@scenario(
+    "one port of the host loses its cable between attach and detach", limit_s=500, multipath=RETRY
+)
 def fc_hba_lost(lab: Lab) -> None:
     """As above from the other side; and the next attach does with one port."""
     volume, given, info = _attached(lab)

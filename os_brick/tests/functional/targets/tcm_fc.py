@@ -15,7 +15,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from ..guest import kernel
+from ..guest import kernel, udev
 from . import lio
 
 FC = pathlib.Path("/sys/kernel/config/target/fc")
@@ -149,8 +149,11 @@ _SHOWN = ("port_name", "port_state", "roles", "scsi_target_id")
 def lose(port: Port) -> None:
     """Pull the cable of a port.
 
-    Its own side knows at once; the others when its beacons have been missing for 20 s.
+    Its own side knows at once; the others when its beacons have been missing for 20 s.  What udev
+    reads of new disks is waited for: for ever does the kernel's array keep, and with it the LUN, a
+    command whose answer it cannot send because its own port is down.
     """
+    udev.settle()
     kernel.run("ip", "link", "set", "dev", port.interface, "down")
 
 
