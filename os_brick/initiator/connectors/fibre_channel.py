@@ -90,7 +90,7 @@ class FibreChannelConnector(base.BaseLinuxConnector):
         return multipath.daemon_answers(self.host, call)
 
     def _check_hbas(self) -> None:
-        if not fc.read_hbas(self.host.sysfs, strict=False):
+        if not fc.has_hbas(self.host.sysfs):
             LOG.warning("We are unable to locate any Fibre Channel devices.")
             raise exception.NoFibreChannelHostsFound()
 

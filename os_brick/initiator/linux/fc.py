@@ -10,7 +10,6 @@ with the number of its SCSI target, if it is one; a target that has devices is
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -102,6 +101,11 @@ def has_support(sysfs: Tree) -> bool:
     return sysfs.exists("class/fc_host")
 
 
+def has_hbas(sysfs: Tree) -> bool:
+    """Tell whether this host has Fibre Channel ports at all."""
+    return bool(sysfs.names("class/fc_host"))
+
+
 def read_hbas(sysfs: Tree, *, strict: bool = True) -> list[Hba]:
     """Return the Fibre Channel ports of this host, by number of their SCSI host.
 
@@ -131,15 +135,15 @@ def names_of(hbas: Iterable[Hba]) -> dict[str, list[str]]:
 
 def _read_hba(sysfs: Tree, name: str) -> Hba | None:
     match = _HOST.fullmatch(name)
-    real = sysfs.real_path("class/fc_host", name)
-    if match is None or real is None:
+    path = sysfs.link_path("class/fc_host", name)
+    if match is None or path is None:
         return None
     port_name, node_name, state = (
         sysfs.text("class/fc_host", name, attribute)
         for attribute in ("port_name", "node_name", "port_state")
     )
-    path = "/sys" + real.removeprefix(os.path.realpath(sysfs.root))
-    return Hba(int(match[1]), parse_wwn(port_name) or "", parse_wwn(node_name) or "", state, path)
+    names = parse_wwn(port_name) or "", parse_wwn(node_name) or ""
+    return Hba(int(match[1]), *names, state, f"/sys/{path}")
 
 
 def _unless_unreadable(
@@ -215,6 +219,6 @@ def _read_target(sysfs: Tree, name: str) -> RemotePort | None:
     wwpn = parse_wwn(sysfs.text("class/fc_transport", name, "port_name"))
     if match is None or wwpn is None:
         return None
-    rports = _RPORT_IN_PATH.findall(sysfs.real_path("class/fc_transport", name) or "")
+    rports = _RPORT_IN_PATH.findall(sysfs.link_path("class/fc_transport", name) or "")
     state = sysfs.text("class/fc_remote_ports", rports[-1], "port_state") if rports else ""
     return RemotePort(int(match[1]), int(match[2]), int(match[3]), wwpn, state)

@@ -32,6 +32,7 @@ from os_brick.initiator.linux import (
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc_bring_up import BringUp, PathState
 from os_brick.initiator.linux.fc_links import LinkNames
+from os_brick.initiator.linux.fc_paths import Ways
 from os_brick.initiator.linux.fc_scan import Scanner
 from os_brick.initiator.linux.fc_volume import FcVolume
 from os_brick.initiator.linux.host import Host
@@ -87,7 +88,9 @@ class Attempt:
         self._kept: Map | Disk | None = None
         self._closed = threading.Event()
         self._settling = False
-        self._before = {(disk.hctl, disk.instance) for disk in self._devices()}
+        self._before = {
+            (disk.hctl, disk.instance) for disk in self._devices(self._paths.first_ways)
+        }
 
     # -- one device ---------------------------------------------------------------------------
     def single_path(self) -> Attached:
@@ -295,11 +298,11 @@ class Attempt:
     def _made(self) -> list[Found]:
         return [
             Found(disk, was_there=(disk.hctl, disk.instance) in self._before)
-            for disk in self._devices()
+            for disk in self._devices(self._paths.read_ways())
         ]
 
-    def _devices(self) -> list[Disk]:
-        return fc_paths.find_devices(self._host.sysfs, self._paths.read_ways().meant)
+    def _devices(self, ways: Ways) -> list[Disk]:
+        return fc_paths.find_devices(self._host.sysfs, ways.meant)
 
     # -- what to say --------------------------------------------------------------------------
     def _report_missing(self) -> None:

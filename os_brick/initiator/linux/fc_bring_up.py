@@ -8,7 +8,7 @@ the kernel for as long as that tries to reach it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,6 +52,7 @@ class BringUp:
         after 9 s more and so on.
     :param is_over: tells that no disk is wanted any more.
     :param when_ended: called in a path's thread when it has come up, or never will.
+    :ivar first_ways: the ways to the volume before anything was done.
     :ivar news: set when something may have changed.
     """
 
@@ -74,6 +75,7 @@ class BringUp:
         self._is_over = is_over
         self._when_ended = when_ended
         self._states: dict[FcPath, PathState] = {}
+        self.first_ways = self.read_ways()
         self.news = threading.Event()
 
     def run(self) -> None:
@@ -82,14 +84,15 @@ class BringUp:
         Further paths may be under way then.
         """
         for number in range(1, self._attempts + 1):
-            self._look_for_ports()
+            self._look_for_ports(self.first_ways if number == 1 else self.read_ways())
             last = number == self._attempts
-            self._call.wait_until(
+            connected = self._call.wait_until(
                 self._connected,
                 what="connected ports of the volume",
                 limit_s=_LAST_LOOK_S if last else float((number + 1) ** 2),
             )
-            if self._start():
+            if connected:
+                self._start(connected)
                 self._call.wait_until(
                     lambda: self.disks() or not self.is_busy(),
                     what="disk of the LUN",
@@ -102,20 +105,18 @@ class BringUp:
         hbas = fc.read_hbas(self._host.sysfs, strict=False)
         return fc_paths.read_ways(self._host.sysfs, hbas, self._volume, strict=False)
 
-    def _look_for_ports(self) -> None:
-        hbas = fc.read_hbas(self._host.sysfs, strict=False)
-        self._scanner.look_for_ports(self._call, hbas, self._volume, self.read_ways())
+    def _look_for_ports(self, ways: Ways) -> None:
+        self._scanner.look_for_ports(self._call, ways.hbas, self._volume, ways)
 
     def _connected(self) -> list[FcPath]:
         return [path for path in self.read_ways().meant if path.is_connected]
 
-    def _start(self) -> bool:
-        """Bring up each path that is connected now; tell whether there is one."""
-        self._states = {path: PathState(path) for path in self._connected()}
+    def _start(self, connected: Iterable[FcPath]) -> None:
+        """Bring up each path that is connected."""
+        self._states = {path: PathState(path) for path in connected}
         self._call.side_by_side(
             {str(path): partial(self._work, state) for path, state in self._states.items()}
         )
-        return bool(self._states)
 
     # -- what came of it ----------------------------------------------------------------------
     def disks(self) -> list[Disk]:

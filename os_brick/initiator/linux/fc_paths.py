@@ -44,11 +44,13 @@ class FcPath:
 class Ways:
     """All ways to a volume at one moment, in the order of this host's ports and of the volume's.
 
+    :ivar hbas: this host's ports.
     :ivar meant: those that the volume is meant to be reached by.
     :ivar others: further ways to its target ports, by ports of this host that the zone manager or
         the driver does not name. There, the LUN's number may be another volume's.
     """
 
+    hbas: tuple[Hba, ...]
     meant: tuple[FcPath, ...]
     others: tuple[FcPath, ...]
 
@@ -83,7 +85,7 @@ def read_ways(sysfs: Tree, hbas: Sequence[Hba], volume: FcVolume, *, strict: boo
     others = [
         path for hba in hbas for path in _paths(hba, volume.targets, ports) if path not in meant
     ]
-    return Ways(tuple(meant), tuple(others))
+    return Ways(tuple(hbas), tuple(meant), tuple(others))
 
 
 def _paths(hba: Hba, targets: Iterable[FcTarget], ports: Iterable[RemotePort]) -> Iterator[FcPath]:

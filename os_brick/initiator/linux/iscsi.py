@@ -274,6 +274,6 @@ def session_of_disk(sysfs: Tree, disk: Disk) -> Session | None:
     """Return the iSCSI session that a disk belongs to; None if it is of another transport
     or gone."""
     found = re.search(
-        r"/session(\d+)/target", sysfs.real_path("bus/scsi/devices", str(disk.hctl)) or ""
+        r"/session(\d+)/target", sysfs.link_path("bus/scsi/devices", str(disk.hctl)) or ""
     )
     return None if found is None else read_session(sysfs, int(found[1]))

@@ -101,6 +101,17 @@ class Tree:
                 return None
             raise
 
+    def link_path(self, *parts: str) -> str | None:
+        """Return where a symbolic link leads, as a path below the root; None if there is none.
+
+        For links like those of ``/sys/class``: one leads straight to its device, by folders that
+        are no links themselves.
+        """
+        target = self.link_target(*parts)
+        if target is None:
+            return None
+        return os.path.normpath(f"/{'/'.join(parts)}/../{target}").lstrip("/")
+
     def real_path(self, *parts: str) -> str | None:
         """Return the path of an entry with all links followed; None if it is not there."""
         path = os.path.realpath(self.path(*parts))

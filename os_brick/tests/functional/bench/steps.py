@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -36,12 +35,11 @@ def map_over(disks: tuple[str, ...]) -> str:
 
 
 def write_out(path: str) -> None:
-    """Write out what is dirty of a device."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Write out what is dirty of a device, and have it confirmed.
+
+    By a program: a write-out may hang, and a process that is in one cannot be ended.
+    """
+    kernel.run("sync", path)
 
 
 def side_by_side(deed: Callable[[_Thing], Any], things: Iterable[_Thing]) -> list[Any]:
