@@ -328,6 +328,7 @@ def remove_stale(host: Host, call: Call, disk: Disk) -> None:
     LOG.warning("%s is left over from another volume that had its LUN, removing it", disk)
     with call.step(f"remove stale {disk}"):
         old = multipath.find_map_over(host.sysfs, disk)
+        number = host.sysfs.text("block", disk.name, "dev")
         if old is not None:
             multipath.del_path(host, call, disk.path)
         # First of all its old data must not be written to the new volume.
@@ -335,6 +336,8 @@ def remove_stale(host: Host, call: Call, disk: Disk) -> None:
         _delete(host, call, (disk,))
         if old is not None:
             _remove_if_empty(host, call, old)
+        # The new disk will have the old one's links, which udev takes away with the old one.
+        call.wait_until(lambda: not udev.knows_removed(host, number), what="udev", limit_s=_UDEV_S)
 
 
 def _remove_if_empty(host: Host, call: Call, one: Map) -> None:
