@@ -28,14 +28,13 @@ _UP_LIMIT_S = 240.0
 POOLS = ("volumes", "backups")
 USER = "cinder"
 
-# The cluster's own daemons and its administrator prove who they are in any case: a client that is
-# admitted without proof may say its first command before the monitor has told it the cluster's
-# fsid, and is refused with "wrong fsid".
+# Without cephx, who connects may say his first command before the monitor has told him the cluster's
+# fsid, and is refused with "wrong fsid". So the store gives no commands when it starts.
 _CONF = """[global]
 fsid = {fsid}
 mon_host = {address}:6789
 public_addr = {address}
-auth_cluster_required = cephx
+auth_cluster_required = {auth}
 auth_service_required = {auth}
 auth_client_required = {auth}
 keyring = {folder}/keyring
@@ -46,6 +45,8 @@ mon_data = {folder}/mon
 osd_data = {folder}/osd
 osd_objectstore = memstore
 osd_crush_chooseleaf_type = 0
+osd_crush_update_on_start = false
+osd_class_update_on_start = false
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 4
@@ -102,7 +103,7 @@ class Cluster:
         (self.folder / "mon").mkdir(parents=True)
         (self.folder / "osd").mkdir()
         fsid = str(uuid.uuid4())
-        auth = "cephx" if self.cephx else "cephx, none"
+        auth = "cephx" if self.cephx else "none"
         words = {"fsid": fsid, "address": self.address, "auth": auth, "folder": self.folder}
         self.conf.write_text(_CONF.format(**words))
         self._start_monitor(fsid)
@@ -129,6 +130,8 @@ class Cluster:
         identity = str(uuid.uuid4())
         with self.admin() as cluster:
             self._command(cluster, prefix="osd create", uuid=identity)
+            place = ["root=default", "host=lab"]
+            self._command(cluster, prefix="osd crush create-or-move", id=0, weight=1.0, args=place)
             keyring = self._command(
                 cluster,
                 prefix="auth get-or-create",
@@ -158,6 +161,8 @@ class Cluster:
         cluster.conf_set("client_mount_timeout", str(int(_UP_LIMIT_S)))
         cluster.connect()
         try:
+            # With this answer it has been told the fsid too.
+            cluster.wait_for_latest_osdmap()
             yield cluster
         finally:
             cluster.shutdown()
@@ -206,6 +211,8 @@ class Cluster:
 
     def _remove(self, ioctx: Any, name: str) -> None:
         with self.rbd.Image(ioctx, name) as image:
+            for snapshot in list(image.list_snaps()):
+                image.remove_snap(snapshot["name"])
             watchers = [one["addr"] for one in image.watchers_list()]
         if len(watchers) > 1:  # the first is this very opening
             print(f"        (clean-up: {name} is still open: {watchers})", flush=True)
