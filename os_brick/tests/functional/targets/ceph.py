@@ -28,7 +28,7 @@ _UP_LIMIT_S = 240.0
 POOLS = ("volumes", "backups")
 USER = "cinder"
 
-# Without cephx, who connects may say his first command before the monitor has told him the cluster's
+# Without cephx, who connects may give a command before the monitor has told him the cluster's
 # fsid, and is refused with "wrong fsid". So the store gives no commands when it starts.
 _CONF = """[global]
 fsid = {fsid}
