@@ -15,7 +15,7 @@ from typing import Any
 
 import os_brick
 
-from ..guest import service
+from ..guest import kernel, service
 
 #: Where our library tells the steps of each call; the peer has no such logger.
 _TIMELINES = "os_brick.initiator.linux.call"
@@ -30,6 +30,10 @@ class Library:
         logging.getLogger().setLevel(logging.INFO)
         service.set_up()
         service.as_root()
+        # As services do before they attach anything. The peer keeps for good what it learns here,
+        # such as whether the kernel has multipath of its own for NVMe.
+        kernel.load("nvme_core")
+        service.host_properties()
         self._timelines = _Timelines()
         logging.getLogger(_TIMELINES).addHandler(self._timelines)
         self._services = {

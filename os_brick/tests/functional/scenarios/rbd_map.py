@@ -98,7 +98,7 @@ def rbd_map_again(lab: Lab) -> None:
     of_snapshot = host.attach(snapshot)
     assert of_snapshot["path"] == f"{LINK}@snap", of_snapshot
     with fails_with(OSError):
-        os.close(os.open(of_snapshot["path"], os.O_RDWR))
+        data.write(of_snapshot["path"], b"x" * 4096)
     info = host.attach(image.properties())
     assert host.attach(image.properties()) == info
     assert len(ceph_images.mapped()) == 2
