@@ -190,6 +190,7 @@ def protocols_of(words: Sequence[str]) -> list[str]:
         protocol
         for protocol in prepare.MORE_PACKAGES
         if chosen in ([], ["all"])
+        or "smoke" in chosen
         or any(word.startswith((protocol, "*", "?", "[")) for word in chosen)
     ]
 

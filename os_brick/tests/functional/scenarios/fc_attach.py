@@ -71,6 +71,7 @@ def fc_single_path(lab: Lab) -> None:
 @scenario(
     "two HBAs and two targets: one map of four paths, data on the array, nothing left",
     limit_s=300,
+    groups=["smoke"],
 )
 def fc_two_hbas_two_targets(lab: Lab) -> None:
     """Exactly the four paths of the zones come, and few programs are started."""

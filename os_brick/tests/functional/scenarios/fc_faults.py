@@ -98,6 +98,7 @@ def fc_hba_lost(lab: Lab) -> None:
     limit_s=700,
     multipath=FAIL,
     options=SHORT,
+    groups=["smoke"],
 )
 def fc_dirty_all_lost_failing(lab: Lab) -> None:
     """The existing library deletes all disks unflushed here, and reports success."""

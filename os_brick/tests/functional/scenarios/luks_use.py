@@ -14,7 +14,11 @@ from . import scenario
 LONG_S = 420
 
 
-@scenario("LUKS1: attach, write, detach, attach again, read; no clear text", limit_s=LONG_S)
+@scenario(
+    "LUKS1: attach, write, detach, attach again, read; no clear text",
+    limit_s=LONG_S,
+    groups=["smoke"],
+)
 def luks_luks1(lab: Lab) -> None:
     """A new volume is formatted at its first use only."""
     _written_and_read_again(lab, "luks")

@@ -44,6 +44,7 @@ def lvm_group(lab: Lab) -> None:
     "thick volume: data, snapshot, extension, rename, revert, removal",
     limit_s=LONG_S,
     multipath=None,
+    groups=["smoke"],
 )
 def lvm_thick(lab: Lab) -> None:
     """The whole life of a volume."""

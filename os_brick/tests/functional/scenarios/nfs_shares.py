@@ -52,7 +52,9 @@ def mounted() -> list[str]:
 
 
 @scenario(
-    "a share is mounted by 4.2, its file used, left mounted; once more by no mount", limit_s=LIMIT_S
+    "a share is mounted by 4.2, its file used, left mounted; once more by no mount",
+    limit_s=LIMIT_S,
+    groups=["smoke"],
 )
 def nfs_attach(lab: Lab) -> None:
     """Two programs for the first attach; a detach does nothing."""
@@ -124,6 +126,7 @@ def _in_another_process(call: Any) -> int:
     "the server stops while mounted: bounded error, another share unharmed",
     limit_s=LIMIT_S,
     options={"call_timeout": 60},
+    groups=["smoke"],
 )
 def nfs_server_stopped(lab: Lab) -> None:
     """An attach to the dead share ends, and one to another server is as quick as ever."""

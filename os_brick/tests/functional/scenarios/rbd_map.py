@@ -35,7 +35,11 @@ def use(path: str, image: ceph.Image, offset: int = MIB) -> bytes:
     return content
 
 
-@scenario("rbd map: data on the cluster, extend while open, nothing left", limit_s=LIMIT_S)
+@scenario(
+    "rbd map: data on the cluster, extend while open, nothing left",
+    limit_s=LIMIT_S,
+    groups=["smoke"],
+)
 def rbd_map(lab: Lab) -> None:
     """Two programs for an attach, two for a detach."""
     image = ceph.open_cluster().image("volume-1")
@@ -163,6 +167,7 @@ def rbd_map_busy(lab: Lab) -> None:
     "rbd map: written data that the cluster does not take stops a detach; later it goes on",
     limit_s=LIMIT_S,
     options={"flush_timeout": 10, "call_timeout": 60},
+    groups=["smoke"],
 )
 def rbd_map_frozen_store(lab: Lab) -> None:
     """The data is on the cluster in the end."""
