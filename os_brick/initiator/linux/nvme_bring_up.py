@@ -218,7 +218,7 @@ class Crew:
         :raises TargetPortalNotFound: it is there but does not come back.
         """
         there = nvme_connections.find(self._host, state.way)
-        live = nvme_connections.find_live(self._host, state.way)
+        live = nvme_connections.live_of(self._host, there)
         if live is not None or not there:
             return live
         told = [nvme.read_reconnect_delay(self._host.sysfs, one) for one in there]

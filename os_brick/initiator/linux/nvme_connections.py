@@ -8,7 +8,7 @@ already ends with 70, 114, 142 or 1, and a disconnect that failed may end with 0
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from oslo_log import log as logging
@@ -90,7 +90,12 @@ def find(host: Host, way: Way) -> list[Controller]:
 
 def find_live(host: Host, way: Way) -> Controller | None:
     """Return a controller that goes a way and can be used; None if there is none."""
-    return next((one for one in find(host, way) if nvme.is_live(host.sysfs, one)), None)
+    return live_of(host, find(host, way))
+
+
+def live_of(host: Host, found: Iterable[Controller]) -> Controller | None:
+    """Return the first of some controllers that can be used; None if none can."""
+    return next((one for one in found if nvme.is_live(host.sysfs, one)), None)
 
 
 def load_driver(host: Host, call: Call, transport: str) -> None:
@@ -110,15 +115,17 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
     """
     with host.locks.held(call, [way.connect_lock_name]):
         # Looked for under the lock: whoever held it before may just have made it.
-        live = find_live(host, way)
+        before = find(host, way)
+        live = live_of(host, before)
         if live is not None:
             return live, False
-        before = set(find(host, way))
         result = _run_connect(host, call, way)
         if result.code == 0:
-            call.wait_until(
+            live = call.wait_until(
                 lambda: find_live(host, way), what=f"controller by {way}", limit_s=_SETTLE_S
             )
+            if live is not None and not before:
+                return live, True
         came = _came(host, way, before)
         if came is None:
             raise ConnectFailed(
@@ -143,7 +150,7 @@ def _run_connect(host: Host, call: Call, way: Way) -> Result:
     return host.programs.run(call, *words, limit_s=CONNECT_LIMIT_S)
 
 
-def _came(host: Host, way: Way, before: set[Controller]) -> Controller | None:
+def _came(host: Host, way: Way, before: Collection[Controller]) -> Controller | None:
     """Return the controller that is there now, a new one rather than an old one; None if none can
     be used or is on its way."""
     found = sorted(find(host, way), key=lambda one: one in before)

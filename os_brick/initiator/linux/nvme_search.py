@@ -85,16 +85,19 @@ class Search:
             LOG.warning("Scanning %s for namespaces failed: %s", controller, exc)
 
     def _wait(self, controller: Controller, limit_s: float) -> Namespace | None:
-        self._call.wait_until(
-            lambda: (
-                self._look(controller)
+        found: Namespace | None = None
+
+        def is_settled() -> bool:
+            nonlocal found
+            found = self._look(controller)
+            return (
+                found is not None
                 or self._enough()
                 or not nvme.is_there(self._host.sysfs, controller)
-            ),
-            what="namespace",
-            limit_s=limit_s,
-        )
-        return self._look(controller)
+            )
+
+        self._call.wait_until(is_settled, what="namespace", limit_s=limit_s)
+        return found
 
     def _look(self, controller: Controller) -> Namespace | None:
         there = nvme_namespaces.read_namespaces(self._host.sysfs, controller)
