@@ -13,7 +13,7 @@ from os_brick.initiator.linux.scsi import Disk
 from os_brick.testing import block
 from os_brick.testing.block import Devices
 from os_brick.testing.open_iscsi import Database
-from os_brick.testing.programs import Coreutils
+from os_brick.testing.programs import Coreutils, Programs
 from os_brick.testing.scsi import ScsiDevice, ScsiLayer
 from os_brick.testing.world import World
 from os_brick.testing.zfcp import Zfcp
@@ -21,6 +21,7 @@ from os_brick.testing.zfcp import Zfcp
 _WRITE_LIMIT_S = 120.0
 _INQUIRY_LIMIT_S = 15.0
 _START_LIMIT_S = 60.0
+_DAEMON_LIMIT_S = 15.0
 
 
 class FakeChanges:
@@ -34,6 +35,7 @@ class FakeChanges:
         database: Database,
         coreutils: Coreutils,
         zfcp: Zfcp,
+        programs: Programs,
     ) -> None:
         self._world = world
         self._scsi = scsi
@@ -41,6 +43,14 @@ class FakeChanges:
         self._database = database
         self._coreutils = coreutils
         self._zfcp = zfcp
+        self._programs = programs
+
+    def ask_multipathd(self, call: Call, *words: str) -> str | None:
+        what = f"ask multipathd: {' '.join(words)}"
+        call.check(what)
+        with call.step(what):
+            answer = self._programs.ask(("multipathd", *words), call.within(_DAEMON_LIMIT_S))
+            return answer.out if answer.code == 0 else "fail\n"
 
     def scan(self, call: Call, host: int, channel: str, target: str, lun: int) -> None:
         with call.step(f"scan host{host} {channel} {target} {lun}"):

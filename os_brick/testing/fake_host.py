@@ -161,7 +161,13 @@ class FakeHost:
         world = self._world
         door = ProgramsDoor(self._execute, None)
         changes: real_changes.Changes = FakeChanges(
-            world, self.scsi, self.devices, self.node_records, self.coreutils, self.zfcp
+            world,
+            self.scsi,
+            self.devices,
+            self.node_records,
+            self.coreutils,
+            self.zfcp,
+            self.programs,
         )
         if foreign:
             changes = real_changes.ProgramChanges(door, world.sysfs)

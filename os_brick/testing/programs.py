@@ -97,6 +97,16 @@ class Programs:
             )
         return answer.out, answer.err
 
+    def ask(self, words: tuple[str, ...], limit_s: float) -> Answer:
+        """Return what a program would answer, as by asking its daemon: none is started.
+
+        :raises TimeoutError: there was no answer in time.
+        """
+        try:
+            return self._run(Process(self._world, words, "", limit_s))
+        except TimeIsUpError:
+            raise TimeoutError(f"{words[0]} does not answer") from None
+
     def _check(self, words: tuple[str, ...], keywords: dict[str, Any]) -> None:
         if not words or not all(isinstance(word, str) for word in words):
             self._complain(f"a command must be words of text: {words!r}")

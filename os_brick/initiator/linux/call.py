@@ -25,7 +25,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.25
 _GROWTH = 1.6
-_PAUSE_PER_LOOK = 20.0
+_PAUSE_PER_LOOK = 10.0
 _LONGEST_CONSIDERATE_PAUSE_S = 0.5
 # Shorter steps marked quiet (a lock that was free) would only make the timeline harder to read.
 _QUIET_S = 0.01

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from oslo_concurrency import processutils
 
-from os_brick.initiator.linux import identity, scsi
+from os_brick.initiator.linux import identity, multipathd, scsi
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.identity import Identity
 from os_brick.initiator.linux.programs import Programs
@@ -32,6 +32,7 @@ _WRITE_LIMIT_S = 120.0
 _INQUIRY_LIMIT_S = 15.0
 _OPEN_LIMIT_S = 5.0
 _START_LIMIT_S = 60.0
+_DAEMON_LIMIT_S = 15.0
 _MIB = 1 << 20
 
 
@@ -74,6 +75,12 @@ class Changes(Protocol):
 
     def open_count(self, call: Call, label: str) -> int | None:
         """Return how often a mapping is open; None if that cannot be said."""
+
+    def ask_multipathd(self, call: Call, *words: str) -> str | None:
+        """Return what multipathd says to a question; None if it has to be asked by its client.
+
+        ``TimeoutError``: it does not answer.
+        """
 
     def holds_luks(self, call: Call, name: str, number: str, length: int) -> bool:
         """Read the first ``length`` bytes (whole MiB) of this very block device past the page
@@ -194,6 +201,18 @@ class PrivilegedChanges:
         count: int | None = device_mapper.open_count(label)
         return count
 
+    def ask_multipathd(self, call: Call, *words: str) -> str | None:
+        what = f"ask multipathd: {' '.join(words)}"
+        call.check(what)
+        with call.step(what) as step:
+            try:
+                return multipathd.ask(words, call.within(_DAEMON_LIMIT_S))
+            except TimeoutError:
+                raise
+            except OSError as exc:  # its client knows more ways, and says what is wrong
+                step.outcome = str(exc)
+                return None
+
     def holds_luks(self, call: Call, name: str, number: str, length: int) -> bool:
         with call.step(f"read the start of {name}") as step:
             limit_s = call.within(_START_LIMIT_S)
@@ -288,6 +307,9 @@ class ProgramChanges:
 
     def open_count(self, call: Call, label: str) -> int | None:
         # dmsetup could tell, but this is asked again and again; `multipath -f` refuses by itself.
+        return None
+
+    def ask_multipathd(self, call: Call, *words: str) -> str | None:
         return None
 
     def holds_luks(self, call: Call, name: str, number: str, length: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from os_brick.initiator.linux import scsi
+from os_brick.initiator.linux import multipathd, scsi
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.programs import Result
@@ -105,7 +105,7 @@ def is_ready(sysfs: Tree, one: Map) -> bool:
 # -- asking the tools ------------------------------------------------------------------------
 def daemon_status(host: Host, call: Call) -> Result:
     """Ask multipathd how it is."""
-    return _client(host, call, "show", "status")
+    return _ask(host, call, "show", "status")
 
 
 def daemon_answers(host: Host, call: Call) -> bool:
@@ -178,7 +178,7 @@ def reload_map(host: Host, call: Call, one: Map) -> Result:
 def known_paths(host: Host, call: Call) -> set[tuple[str, str]] | None:
     """Return (kernel name, H:C:T:L) of all paths multipathd monitors; None if it does not
     answer."""
-    result = _client(host, call, "show", "paths", "raw", "format", "%d %i")
+    result = _ask(host, call, "show", "paths", "raw", "format", "%d %i")
     if result.code != 0 or result.out.startswith(("error", "timeout")):
         return None
     return parse_paths(result.out)
@@ -188,6 +188,17 @@ def parse_paths(text: str) -> set[tuple[str, str]]:
     """Return (kernel name, H:C:T:L) from lines ``sda 3:0:0:1``."""
     rows = (line.split() for line in text.splitlines())
     return {(row[0], row[1]) for row in rows if len(row) >= 2}
+
+
+def _ask(host: Host, call: Call, *words: str) -> Result:
+    """Ask the daemon what anybody may know, by its socket where that is to be had."""
+    try:
+        said = host.changes.ask_multipathd(call, *words)
+    except TimeoutError as exc:
+        return Result(None, "", str(exc))
+    if said is None:
+        return _client(host, call, *words)
+    return Result(1 if said.startswith(multipathd.FAILURES) else 0, said, "")
 
 
 def _client(host: Host, call: Call, *words: str) -> Result:

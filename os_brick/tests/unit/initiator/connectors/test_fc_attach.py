@@ -62,13 +62,13 @@ def test_a_single_path_by_its_link(fake_host: FakeHost, foreign: bool) -> None:
     assert connector.get_volume_paths(volume.properties) == [info["path"]]
 
 
-def test_no_program_for_a_single_path_and_two_for_a_map(fake_host: FakeHost) -> None:
+def test_no_program_for_a_single_path_and_one_for_a_map(fake_host: FakeHost) -> None:
     array = prepared(fake_host)
     fake_host.connector("FIBRE_CHANNEL").connect_volume(array.lun(1).properties)
     assert fake_host.started == []
     connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=True)
     connector.connect_volume(array.lun(2).properties)
-    assert [command[0] for command in fake_host.started] == ["multipathd", "multipath"]
+    assert [command[0] for command in fake_host.started] == ["multipath"]
 
 
 @BOTH

@@ -174,7 +174,6 @@ def test_no_tool_is_asked_and_no_device_read_to_find_the_volume(fake_host: FakeH
     assert [command[:2] for command in fake_host.started] == [
         ("sync", "/dev/dm-0"),
         ("multipath", "-f"),
-        ("multipathd", "show"),
     ]
 
 
