@@ -21,6 +21,7 @@ from typing import Any
 
 from . import scenarios
 from .guest import daemons, host_state, kernel, lab, reset
+from .targets import tcm_fc
 
 SPOILED = 75
 SUMMARY = lab.RESULTS / "summary.json"
@@ -208,6 +209,9 @@ def _end_group() -> None:
 def _cleaned(normal: host_state.HostState, passed: bool) -> bool:
     """Bring the machine back to normal; False if it cannot be."""
     reset.everything()
+    if tcm_fc.is_stuck():
+        print("        the machine cannot be cleaned: its array is stuck", flush=True)
+        return False
     try:
         kernel.wait_for(
             lambda: not host_state.look(ask_multipathd=False).more_than(normal), "clean", 60

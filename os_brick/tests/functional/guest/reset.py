@@ -28,8 +28,12 @@ def everything() -> None:
     _maps()
     _disks()
     _sessions()
-    tcm_fc.unmap_all()
-    tcm_fc.restore()
+    try:
+        tcm_fc.unmap_all()
+        tcm_fc.restore()
+    except tcm_fc.ArrayStuck as exc:
+        print(f"        (clean-up: {exc})", flush=True)
+        return
     for place in ("/etc/iscsi/nodes", "/etc/iscsi/send_targets"):
         shutil.rmtree(place, ignore_errors=True)
     for link in pathlib.Path("/dev/disk").glob("by-*/*"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Any
@@ -208,8 +209,10 @@ def _wait_until_noticed(target: tcm_fc.Port) -> None:
 
 def _end(lab: Lab) -> None:
     """Put all cables back; what is still mapped would be scanned by the kernel itself then."""
-    tcm_fc.unmap_all()
-    tcm_fc.restore()
+    # The scenario is over: an array that is stuck only costs the machine.
+    with contextlib.suppress(tcm_fc.ArrayStuck):
+        tcm_fc.unmap_all()
+        tcm_fc.restore()
 
 
 def _dirty(lab: Lab, info: dict[str, Any]) -> tuple[faults.StuckWriter, bytes]:

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import subprocess
 from collections.abc import Iterable, Sequence
 
 from ..guest import kernel, udev
@@ -24,6 +25,9 @@ _HOSTS = "/sys/class/fc_host"
 _RPORTS = "/sys/class/fc_remote_ports"
 #: FCoE needs frames of 2158 bytes and a little more.
 _MTU = 4000
+#: A LUN is let go in a moment, or never.
+_REMOVAL_LIMIT_S = 20.0
+_STUCK = pathlib.Path("/run/lab-fc-stuck")
 #: From the first word on the hub until all ports know one another; much longer than ever seen.
 _LOGIN_LIMIT_S = 120.0
 
@@ -171,6 +175,14 @@ def restore() -> None:
 # LUNs.
 
 
+class ArrayStuck(Exception):
+    """The kernel's array does not let go of a LUN.
+
+    It keeps the LUN while it has a command of it, and it loses track of a command whose exchange
+    broke off, as by a frame that was lost. Nothing of it can be removed then until the next boot.
+    """
+
+
 def map_volume(
     lun: int,
     volume: lio.Volume,
@@ -190,6 +202,7 @@ def map_volume(
 
 def unmap(lun: int) -> None:
     """Take a LUN away from all ports, whether it is used or not."""
+    _check_not_stuck()
     for target in TARGETS:
         for initiator in INITIATORS:
             _remove(target.group / "acls" / initiator.colons / f"lun_{lun}")
@@ -198,14 +211,35 @@ def unmap(lun: int) -> None:
 
 def unmap_all() -> None:
     """Take all LUNs away."""
+    _check_not_stuck()
     luns = {name for target in TARGETS for name in kernel.names(target.group / "lun")}
     for name in luns:
         unmap(int(name.removeprefix("lun_")))
 
 
+def is_stuck() -> bool:
+    """Tell whether a LUN could not be taken away: then nobody may touch the array any more."""
+    return _STUCK.exists()
+
+
+def _check_not_stuck() -> None:
+    if is_stuck():
+        raise ArrayStuck("the array keeps a LUN for ever")
+
+
 def _remove(folder: pathlib.Path) -> None:
     for name in kernel.names(folder):
         if (folder / name).is_symlink():
-            (folder / name).unlink()
+            _unlink(folder / name)
     with contextlib.suppress(FileNotFoundError):
         folder.rmdir()
+
+
+def _unlink(link: pathlib.Path) -> None:
+    """Remove a link by a process of its own, which is left behind if the kernel keeps it."""
+    remover = subprocess.Popen(["unlink", str(link)], start_new_session=True)
+    try:
+        remover.wait(_REMOVAL_LIMIT_S * kernel.PATIENCE)
+    except subprocess.TimeoutExpired:
+        _STUCK.touch()
+        raise ArrayStuck(f"the array keeps {link} for ever") from None
