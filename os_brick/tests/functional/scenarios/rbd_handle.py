@@ -142,6 +142,7 @@ def _resources() -> tuple[int, int]:
     "librbd: monitors do not answer: the attach ends at its deadline, nothing left",
     limit_s=LIMIT_S,
     options={"call_timeout": 20},
+    groups=["smoke"],
 )
 def rbd_handle_silent(lab: Lab) -> None:
     """librados itself waits for five minutes."""

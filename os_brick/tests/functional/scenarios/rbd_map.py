@@ -167,7 +167,6 @@ def rbd_map_busy(lab: Lab) -> None:
     "rbd map: written data that the cluster does not take stops a detach; later it goes on",
     limit_s=LIMIT_S,
     options={"flush_timeout": 10, "call_timeout": 60},
-    groups=["smoke"],
 )
 def rbd_map_frozen_store(lab: Lab) -> None:
     """The data is on the cluster in the end."""

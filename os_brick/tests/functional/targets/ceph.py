@@ -30,6 +30,8 @@ USER = "cinder"
 
 # Without cephx, who connects may give a command before the monitor has told him the cluster's
 # fsid, and is refused with "wrong fsid". So the store gives no commands when it starts.
+# A store frozen for longer than its lease, 0.8 of the heartbeats' grace, may take no request
+# any more.
 _CONF = """[global]
 fsid = {fsid}
 mon_host = {address}:6789
@@ -45,6 +47,7 @@ mon_data = {folder}/mon
 osd_data = {folder}/osd
 osd_objectstore = memstore
 osd_crush_chooseleaf_type = 0
+osd_heartbeat_grace = 3600
 osd_crush_update_on_start = false
 osd_class_update_on_start = false
 osd_pool_default_size = 1
