@@ -157,7 +157,8 @@ def create(tools: Tools, call: Call, place: Place, words: list[str]) -> None:
     result = tools.run_patiently(call, *tools.prefix, *words, done=is_made, stdin=_YES)
     if result.code and _REFUSED_LOG in result.err:
         LOG.debug("This LVM makes no mirrored log for %s, the log goes to one disk", place.path)
-        words = ["disk" if word == "mirrored" else word for word in words]
+        log = words.index("--mirrorlog") + 1
+        words = [*words[:log], "disk", *words[log + 1 :]]
         result = tools.run_patiently(call, *tools.prefix, *words, done=is_made, stdin=_YES)
     checked(result, f"Error creating volume {place.path}")
     if crashed_when_made:

@@ -99,13 +99,16 @@ def test_a_mirrored_volume(fake_host: FakeHost, size: str, region: list[str]) ->
     assert fake_host.started == [(*ENV, *words, "--mirrorlog", "mirrored", *region)]
 
 
-def test_a_mirrored_volume_with_an_lvm_that_mirrors_no_log(fake_host: FakeHost, lvm: LVM) -> None:
+@pytest.mark.parametrize("name", ["one", "mirrored", "disk"])
+def test_a_mirrored_volume_with_an_lvm_that_mirrors_no_log(
+    fake_host: FakeHost, lvm: LVM, name: str
+) -> None:
     fake_host.lvm.mirrored_logs = False
 
-    lvm.create_volume("one", "1g", mirror_count=1)
+    lvm.create_volume(name, "1g", mirror_count=1)
 
     assert [words[-1] for words in fake_host.started] == ["mirrored", "disk"]
-    assert fake_host.lvm.find("vg/one")
+    assert fake_host.lvm.find(f"vg/{name}")
 
 
 @pytest.mark.parametrize("size", ["", "g", "-1g", "1 g", "10x", "1g;", None, 5])
