@@ -27,6 +27,7 @@ from os_brick.initiator.linux import (
     scsi,
     scsi_removal,
     scsi_resize,
+    scsi_traces,
     scsi_volume,
     wwn,
 )
@@ -251,9 +252,9 @@ class LinuxSCSI(HasHost):
         with public_call(f"Removal of {removal}", *self._limits()) as call:
             flushed = self._carry_out(call, removal, force, errors)
             with errors.context(force, "Removing dangling links failed"):
-                scsi_removal.unlink_dangling(self.host, call, identities)
+                scsi_traces.unlink_dangling(self.host, call, identities)
             with errors.context(force, "multipathd has not let go of all paths"):
-                scsi_removal.forget(self.host, call, removal)
+                scsi_traces.forget(self.host, call, removal)
         return removal.maps[0].label if removal.maps and not flushed else None
 
     def _carry_out(
@@ -281,7 +282,7 @@ class LinuxSCSI(HasHost):
         try:
             scsi_removal.wait_until_gone(self.host, call, self._disks(names))
         finally:
-            scsi_removal.unlink_dangling_to(self.host, call, names)
+            scsi_traces.unlink_dangling_to(self.host, call, names)
 
     @staticmethod
     def requires_flush(path: str, path_used: str | None, was_multipath: bool) -> bool:
@@ -494,7 +495,7 @@ class LinuxSCSI(HasHost):
         :raises MultipathdPathsNotRemoved: it monitors some of them still.
         """
         names = {_name(name) for name in existing_devices}
-        scsi_removal.see_let_go(
+        scsi_traces.see_let_go(
             self.host,
             self._call("Wait for multipathd"),
             lambda known: {

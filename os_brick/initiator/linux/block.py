@@ -50,23 +50,28 @@ def is_partition_mapping(sysfs: Tree, name: str) -> bool:
     return uuid.startswith(_PARTITION_OF_MAP) and "-mpath-" in uuid
 
 
-def read_users(host: Host, name: str) -> list[str]:
-    """Return who has a device in use, as sysfs and the mount table show it; readable for people.
+def read_users(host: Host, *names: str) -> list[str]:
+    """Return who has devices in use, as sysfs and the mount table show it; readable for people.
 
     Mappings, RAID arrays and mounts on the device itself, on its partitions and on mappings of its
     partitions count. A multipath map on a disk does not: it is part of the volume.
     """
+    mounted = host.proc.text("self/mountinfo") if names else ""
+    return [user for name in names for user in _users(host.sysfs, mounted, name)]
+
+
+def _users(sysfs: Tree, mounted: str, name: str) -> list[str]:
     users: list[str] = []
-    for part in (name, *partitions(host.sysfs, name)):
+    for part in (name, *partitions(sysfs, name)):
         where = ("class/block", part)
-        users.extend(_mounts(host, host.sysfs.text(*where, "dev"), part))
-        for holder in host.sysfs.names(*where, "holders"):
-            if host.sysfs.text("block", holder, "dm/uuid").startswith("mpath-"):
+        users.extend(_mounts(mounted, sysfs.text(*where, "dev"), part))
+        for holder in sysfs.names(*where, "holders"):
+            if sysfs.text("block", holder, "dm/uuid").startswith("mpath-"):
                 continue
-            if is_partition_mapping(host.sysfs, holder):
-                users.extend(read_users(host, holder))
+            if is_partition_mapping(sysfs, holder):
+                users.extend(_users(sysfs, mounted, holder))
             else:
-                label = host.sysfs.text("block", holder, "dm/name") or holder
+                label = sysfs.text("block", holder, "dm/name") or holder
                 users.append(f"{part} is held by {holder} ({label})")
     return users
 
@@ -77,10 +82,12 @@ def count_partition_mappings(sysfs: Tree, name: str) -> int:
     return sum(is_partition_mapping(sysfs, holder) for holder in holders)
 
 
-def _mounts(host: Host, number: str, part: str) -> list[str]:
+def _mounts(mounted: str, number: str, part: str) -> list[str]:
     """Return the mounts of a device, from the mount table of this process (proc(5), mountinfo)."""
     found = []
-    for line in host.proc.text("self/mountinfo").splitlines():
+    for line in mounted.splitlines():
+        if number not in line and part not in line:
+            continue  # a host of many containers has thousands of lines
         words = line.split()
         # Field 3 is the device's number; btrfs has one of its own there, so its source counts too.
         source = (

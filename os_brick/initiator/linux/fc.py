@@ -13,6 +13,7 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from oslo_log import log as logging
@@ -198,26 +199,28 @@ def read_ports(
     found: dict[tuple[int, int, int], RemotePort] = {}
     for folder, read in (("fc_remote_ports", _read_rport), ("fc_transport", _read_target)):
         for name in sysfs.names("class", folder):
-            port = _unless_unreadable(read, sysfs, name, strict)
-            if port is not None and port.port_name in wwpns:
+            port = _unless_unreadable(partial(read, wwpns), sysfs, name, strict)
+            if port is not None:
                 found.setdefault((port.host, port.channel, port.target), port)
     return tuple(found.values())
 
 
-def _read_rport(sysfs: Tree, name: str) -> RemotePort | None:
+def _read_rport(wwpns: Collection[str], sysfs: Tree, name: str) -> RemotePort | None:
     match = _RPORT.fullmatch(name)
-    wwpn = parse_wwn(sysfs.text("class/fc_remote_ports", name, "port_name"))
+    wwpn = parse_wwn(sysfs.text("class/fc_remote_ports", name, "port_name")) or ""
+    if match is None or wwpn not in wwpns:
+        return None  # a fabric has many
     target = sysfs.number("class/fc_remote_ports", name, "scsi_target_id")
-    if match is None or wwpn is None or target is None or target < 0:
+    if target is None or target < 0:
         return None
     state = sysfs.text("class/fc_remote_ports", name, "port_state")
     return RemotePort(int(match[1]), int(match[2]), target, wwpn, state)
 
 
-def _read_target(sysfs: Tree, name: str) -> RemotePort | None:
+def _read_target(wwpns: Collection[str], sysfs: Tree, name: str) -> RemotePort | None:
     match = _TARGET.fullmatch(name)
-    wwpn = parse_wwn(sysfs.text("class/fc_transport", name, "port_name"))
-    if match is None or wwpn is None:
+    wwpn = parse_wwn(sysfs.text("class/fc_transport", name, "port_name")) or ""
+    if match is None or wwpn not in wwpns:
         return None
     rports = _RPORT_IN_PATH.findall(sysfs.link_path("class/fc_transport", name) or "")
     state = sysfs.text("class/fc_remote_ports", rports[-1], "port_state") if rports else ""

@@ -175,11 +175,12 @@ def detach(
     :param errors: with ``force``, what failed; everything was attempted then.
     :raises BrickException: without ``force``, the first failure; what comes after it is in place.
     """
+    units = presence.units
     scsi_removal.detach(
         host,
         call,
         scsi_removal.plan(host, presence.disks, path_used, presence.maps),
-        partial(_leave_units, host, call, presence.units),
+        partial(_leave_units, host, call, units) if units else None,
         force=force,
         errors=errors,
         flush_limit_s=flush_limit_s,

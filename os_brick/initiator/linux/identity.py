@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 # SPC-4 table 604: designator types; only those that name a logical unit in all the world.
 _T10, _EUI64, _NAA, _NAME = 1, 2, 3, 8
@@ -64,6 +65,7 @@ def normal_form(wwid: str) -> str:
     return re.sub(r"\s+", "_", wwid.strip("\0 \t\n"))
 
 
+@lru_cache(maxsize=256)  # each disk's page is read several times in an attach or a detach
 def parse_page83(page: bytes) -> Identity:
     """Return the identities in a device identification page; damaged parts are skipped.
 

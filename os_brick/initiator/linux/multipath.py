@@ -72,8 +72,10 @@ def find_map_on(sysfs: Tree, name: str) -> Map | None:
 
 def find_maps(sysfs: Tree, disks: Iterable[Disk]) -> list[Map]:
     """Return the multipath maps over any of the disks, each once."""
-    maps = (find_map_over(sysfs, disk) for disk in disks)
-    return list(dict.fromkeys(one for one in maps if one is not None))
+    holders = (holder for disk in disks for holder in sysfs.names("block", disk.name, "holders"))
+    names = dict.fromkeys(holder for holder in holders if holder.startswith("dm-"))
+    maps = (read_map(sysfs, name) for name in names)
+    return [one for one in maps if one is not None]
 
 
 def read_members(sysfs: Tree, one: Map) -> list[Disk]:

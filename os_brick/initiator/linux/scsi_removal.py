@@ -10,16 +10,15 @@ after it in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import block, changes, multipath, scsi, udev, zfcp
+from os_brick.initiator.linux import block, changes, multipath, scsi, scsi_traces, udev, zfcp
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.identity import Identity
 from os_brick.initiator.linux.multipath import Map
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.scsi_plan import Removal as Removal
@@ -34,7 +33,6 @@ _MAP_TRIES = 3
 _MAP_GONE_S = 10.0
 # A path that has just failed may take the kernel 30 s to remove (bug 1794829).
 _DISK_GONE_S = 40.0
-_DAEMON_TRIES = 4
 _UDEV_S = 10.0
 
 
@@ -42,7 +40,7 @@ def detach(
     host: Host,
     call: Call,
     removal: Removal,
-    leave: Callable[[], None],
+    leave: Callable[[], None] | None,
     *,
     force: bool,
     errors: exception.ExceptionChainer,
@@ -50,20 +48,21 @@ def detach(
 ) -> None:
     """Take a volume away from the host, with all that belongs to it.
 
-    :param leave: ends what its paths came by, once they are gone.
+    :param leave: ends what its paths came by, once they are gone; None where that stays.
     :param errors: with ``force``, what failed; everything was attempted then.
     :raises BrickException: without ``force``, the first failure; what comes after it is in place.
     """
     identities = [scsi.read_identity(host.sysfs, disk) for disk in removal.disks]
     carry_out(host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s)
     with errors.context(force, "Removing dangling links failed"):
-        unlink_dangling(host, call, identities)
+        scsi_traces.unlink_dangling(host, call, identities)
     # The log-out does not wait until udev and multipathd have learned that the disks are gone.
-    leaving, letting_go = "what the paths came by is left", "multipathd has not let go of all paths"
-    last: dict[str, Callable[[], None]] = {
-        leaving: leave,
-        letting_go: partial(forget, host, call, removal),
-    }
+    last: dict[str, Callable[[], None]] = {}
+    if leave is not None:
+        last["what the paths came by is left"] = leave
+    last["multipathd has not let go of all paths"] = partial(
+        scsi_traces.forget, host, call, removal
+    )
     ends = call.each(last, what="last traces of the volume")
     for trouble, end in ends.items():
         with errors.context(force, "After the removal %s", trouble):
@@ -140,7 +139,7 @@ def _users(host: Host, call: Call, removal: Removal) -> list[str]:
     # A map holds its paths exclusively itself, so these are not asked.
     mapped = {disk.name for one in removal.maps for disk in multipath.read_members(host.sysfs, one)}
     alone = [disk.name for disk in removal.disks if disk.name and disk.name not in mapped]
-    users = [user for name in (*names, *mapped, *alone) for user in block.read_users(host, name)]
+    users = block.read_users(host, *names, *mapped, *alone)
     if not users:
         users = [user for one in removal.maps for user in _openers(host, call, one)]
         users += [user for name in alone for user in _claims(host, call, name)]
@@ -359,85 +358,3 @@ def _remove_if_empty(host: Host, call: Call, one: Map) -> None:
     multipath.del_map(host, call, one.label)
     if not call.wait_until(gone, what=f"removal of {one}", limit_s=_MAP_GONE_S):
         LOG.warning("%s of another volume has lost all its paths, and is still in use", one)
-
-
-# -- afterwards ------------------------------------------------------------------------------
-def forget(host: Host, call: Call, removal: Removal) -> None:
-    """See that multipathd has let go of removed paths; tell it to if it has not by itself.
-
-    A path counts only under its name *and* address: the name alone may be a new device's already.
-
-    :raises MultipathdPathsNotRemoved: it monitors some of them still.
-    """
-    # udev hears of the end of a disk first and tells multipathd; asked before that, it would have
-    # to be asked again. Where there was no map that is all: it only watched the path.
-    call.wait_until(
-        lambda: not any(udev.knows_removed(host, number) for number in removal.numbers),
-        what="udev",
-        limit_s=_UDEV_S,
-    )
-    if not removal.maps:
-        return
-    ours = {
-        (disk.name, str(disk.hctl))
-        for disk in removal.disks
-        if scsi.read_disk(host.sysfs, disk.hctl) is None
-    }
-    see_let_go(host, call, lambda known: ours & known)
-
-
-def see_let_go(
-    host: Host, call: Call, ours: Callable[[set[tuple[str, str]]], set[tuple[str, str]]]
-) -> None:
-    """See that multipathd monitors none of certain paths; tell it to stop if it does not by itself.
-
-    :param ours: picks them from the (kernel name, H:C:T:L) of all that it monitors.
-    :raises MultipathdPathsNotRemoved: it monitors some of them still.
-    """
-    remaining: set[tuple[str, str]] = set()
-    for attempt in range(1, _DAEMON_TRIES + 1):
-        known = multipath.known_paths(host, call)
-        remaining = ours(known) if known is not None else set()
-        if not remaining or attempt == _DAEMON_TRIES:
-            break
-        call.pause(0.5 * 2 ** (attempt - 1))
-    kept = [
-        name
-        for name, _hctl in sorted(remaining)
-        if not multipath.del_path(host, call, f"/dev/{name}")
-    ]
-    if kept:
-        raise exception.MultipathdPathsNotRemoved(devices=kept)
-
-
-def unlink_dangling(host: Host, call: Call, identities: Iterable[Identity]) -> None:
-    """Remove links by identity that udev left dangling."""
-    names = {
-        f"disk/by-id/{name}"
-        for identity in identities
-        for one in identity.ids
-        for name in (f"scsi-{one}", f"wwn-0x{one[1:]}" if one[0] == "3" else f"scsi-{one}")
-    }
-    dangling = [
-        f"/dev/{name}"
-        for name in sorted(names)
-        if host.dev.link_target(name) is not None and not host.dev.exists(name)
-    ]
-    if dangling:
-        host.changes.unlink(call, *dangling)
-
-
-def unlink_dangling_to(host: Host, call: Call, names: Collection[str]) -> None:
-    """Remove links by identity that dangle since these kernel names are gone.
-
-    For where the identities are not known: it looks at all links of the host.
-    """
-    dangling = [
-        f"/dev/disk/by-id/{link}"
-        for link in host.dev.names("disk/by-id")
-        if link.startswith("scsi-")
-        and host.dev.link_name("disk/by-id", link) in names
-        and not host.dev.exists("disk/by-id", link)
-    ]
-    if dangling:
-        host.changes.unlink(call, *dangling)

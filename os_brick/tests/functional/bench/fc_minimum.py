@@ -2,13 +2,16 @@
 """The bare minimum for Fibre Channel: one write for each path, each way, and its map's programs.
 
 What is handed out is udev's link, as both libraries do: a kernel name may be another device's
-after a reboot.  The detach is a safe one: what is dirty is on the array and the paths are gone
-when it returns.
+after a reboot.  The detach is a safe one: nobody uses the volume, it is still the one that was
+attached, what is dirty is on the array, and paths and link are gone when it returns.
 """
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import struct
 import time
 from typing import Any
 
@@ -19,6 +22,7 @@ _HOSTS = "/sys/class/fc_host"
 _PORTS = "/sys/class/fc_remote_ports"
 _BY_PATH = "/dev/disk/by-path"
 _BY_ID = "/dev/disk/by-id"
+_SG_IO = 0x2285
 
 
 def attach(properties: dict[str, Any]) -> tuple[Attached, str]:
@@ -48,18 +52,23 @@ def attach(properties: dict[str, Any]) -> tuple[Attached, str]:
 
 
 def detach(attached: Attached) -> str:
-    """Write out what is dirty, remove map and paths, wait until these are gone.
+    """Look, write out what is dirty, remove map and paths, wait until these and the link are gone.
 
     :returns: what took how long.
     """
     began = time.monotonic()
+    _refuse_if_claimed(attached.path)
+    side_by_side(_refuse_if_another, attached.disks)
+    told = f"{time.monotonic() - began:.3f} looked"
     write_out(attached.path)
-    told = f"{time.monotonic() - began:.3f} written out"
+    told += f"; {time.monotonic() - began:.3f} written out"
     if attached.map_name:
         kernel.run("multipath", "-f", attached.map_name)
         told += f"; {time.monotonic() - began:.3f} multipath -f"
     side_by_side(_delete, attached.disks)
-    return told + f"; {time.monotonic() - began:.3f} gone"
+    told += f"; {time.monotonic() - began:.3f} gone"
+    kernel.wait_for(lambda: not os.path.lexists(attached.path), "the link gone")
+    return told + f"; {time.monotonic() - began:.3f} link"
 
 
 def ways_of(properties: dict[str, Any]) -> list[tuple[str, str]]:
@@ -104,6 +113,34 @@ def _link_to(disk: str, end: str) -> str:
         if name.endswith(end) and os.path.realpath(link) == f"/dev/{disk}":
             return link
     return ""
+
+
+def _refuse_if_claimed(path: str) -> None:
+    """Fail if a file system, a map or a program has the device for itself alone."""
+    os.close(os.open(path, os.O_RDONLY | os.O_EXCL))
+
+
+def _refuse_if_another(disk: str) -> None:
+    """Fail if the array's answer to who the disk is has changed since it was attached."""
+    with open(f"/sys/block/{disk}/device/vpd_pg83", "rb") as page:
+        kept = page.read()
+    assert _inquire(disk).startswith(kept), f"{disk} is another volume"
+
+
+def _inquire(disk: str) -> bytes:
+    """Ask a disk for its page of identities."""
+    answer = ctypes.create_string_buffer(252)
+    command = ctypes.create_string_buffer(bytes((0x12, 1, 0x83, 0, len(answer), 0)), 6)
+    pointers = ctypes.addressof(answer), ctypes.addressof(command), 0
+    # struct sg_io_hdr of the kernel's scsi/sg.h; -3 is SG_DXFER_FROM_DEV
+    asked = ord("S"), -3, len(command), 0, 0, len(answer), *pointers, 10_000, 0, 0, 0
+    header = struct.pack("@iiBBHIPPPIIiPBBBBHHiII0P", *asked, *[0] * 9)
+    fd = os.open(f"/dev/{disk}", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.ioctl(fd, _SG_IO, header)
+    finally:
+        os.close(fd)
+    return answer.raw
 
 
 def _delete(disk: str) -> None:
