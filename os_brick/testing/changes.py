@@ -10,7 +10,7 @@ from os_brick.initiator.linux import identity
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.identity import Identity
 from os_brick.initiator.linux.scsi import Disk
-from os_brick.testing import block
+from os_brick.testing import block, pages
 from os_brick.testing.block import Devices
 from os_brick.testing.open_iscsi import Database
 from os_brick.testing.programs import Coreutils, Programs
@@ -50,7 +50,7 @@ class FakeChanges:
         call.check(what)
         with call.step(what):
             answer = self._programs.ask(("multipathd", *words), call.within(_DAEMON_LIMIT_S))
-            return answer.out if answer.code == 0 else "fail\n"
+            return answer.out or ("" if answer.code == 0 else "fail\n")
 
     def scan(self, call: Call, host: int, channel: str, target: str, lun: int) -> None:
         with call.step(f"scan host{host} {channel} {target} {lun}"):
@@ -100,8 +100,9 @@ class FakeChanges:
                 if unit is None:
                     step.outcome = "no such LUN"
                     return None
-                page = self._scsi.page83(device.target, unit) if unit.wwid else b""
-                return identity.parse_page83(page)
+                if unit.wwid:
+                    return identity.parse_page83(self._scsi.page83(device.target, unit))
+                return identity.parse_serial(unit.vendor, unit.model, pages.page80(unit.serial))
 
     def read_block(self, call: Call, disk: Disk) -> None:
         with call.step(f"read {disk}"):

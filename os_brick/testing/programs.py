@@ -328,15 +328,17 @@ class Coreutils:
         return Answer(out=read, err="1+0 records in\n1+0 records out\n")
 
     def scsi_id(self, process: Process) -> Answer:
-        """``scsi_id --page 0x83 --whitelisted DEVICE``: asks the device itself."""
+        """``scsi_id --page 0x83|0x80 --whitelisted DEVICE``: asks the device itself."""
         device = self._device(process.words[-1])
         if device is None:
             return Answer(1)
         process.wait_for(lambda: device.storage()[0] != block.HANGS)
         state, unit = device.storage()
-        if state != block.ALIVE or unit is None or not unit.wwid:
+        if state != block.ALIVE or unit is None:
             return Answer(1)
-        return Answer(out=f"{unit.wwid}\n")
+        if "0x80" in process.words:
+            return Answer(out=f"S{unit.vendor:<8}{unit.model:<16}{unit.serial}\n")
+        return Answer(out=f"{unit.wwid}\n") if unit.wwid else Answer(1)
 
     def blockdev(self, process: Process) -> Answer:
         """``blockdev --getsize64 | --flushbufs DEVICE``."""

@@ -15,7 +15,7 @@ from oslo_concurrency import processutils
 from os_brick.initiator.linux import identity, multipathd, scsi
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.identity import Identity
-from os_brick.initiator.linux.programs import Programs
+from os_brick.initiator.linux.programs import Programs, Result
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.privileged import device_mapper, rootwrap
@@ -34,6 +34,8 @@ _OPEN_LIMIT_S = 5.0
 _START_LIMIT_S = 60.0
 _DAEMON_LIMIT_S = 15.0
 _MIB = 1 << 20
+_STANDARD, _SERIAL, _IDENTIFICATION = -1, 0x80, 0x83  # INQUIRY pages
+_ILLEGAL_REQUEST = 0x05  # sense key
 
 
 class Changes(Protocol):
@@ -112,17 +114,24 @@ def _no_such_lun(answer: dict[str, Any]) -> bool:
     Either the peripheral qualifier says so (SPC-4 6.4.2: 001b not connected, 011b not supported),
     or the sense data does: ILLEGAL REQUEST, LOGICAL UNIT NOT SUPPORTED (SPC-4 annex D.2: 25h/00h).
     """
-    page, sense = answer["page"], answer["sense"]
-    if isinstance(sense, bytes) and len(sense) > 2:
-        fixed = sense[0] & 0x7F in (0x70, 0x71)
-        key, code = (
-            (sense[2] & 0x0F, sense[12] if len(sense) > 12 else 0)
-            if fixed
-            else (sense[1] & 0x0F, sense[2])
-        )
-        if key == 0x05 and code == 0x25:
-            return True
+    page = answer["page"]
+    if _sense(answer) == (_ILLEGAL_REQUEST, 0x25):
+        return True
     return isinstance(page, bytes) and answer["status"] == 0 and bool(page) and page[0] >> 5 != 0
+
+
+def _sense(answer: dict[str, Any]) -> tuple[int, int]:
+    """Return sense key and additional sense code of an answer (SPC-4 4.5); zeros without them."""
+    sense = answer["sense"]
+    if not isinstance(sense, bytes) or len(sense) <= 2:
+        return 0, 0
+    if sense[0] & 0x7F in (0x70, 0x71):
+        return sense[2] & 0x0F, sense[12] if len(sense) > 12 else 0
+    return sense[1] & 0x0F, sense[2]
+
+
+class _NoSuchLun(Exception):
+    """The target has no such logical unit (any more)."""
 
 
 class PrivilegedChanges:
@@ -151,29 +160,34 @@ class PrivilegedChanges:
 
     def inquire(self, call: Call, disk: Disk) -> Identity | None:
         with call.step(f"inquire {disk}") as step:
-            answer = self._page(call, disk, 0x83)
-            if _no_such_lun(answer):
+            try:
+                found = identity.parse_page83(self._page(call, disk, _IDENTIFICATION))
+                if not found.ids:
+                    # A device without page 0x83 still must say that it is there.
+                    standard = self._page(call, disk, _STANDARD)
+                    serial = self._page(call, disk, _SERIAL)
+                    found = identity.parse_serial(*identity.vendor_and_model(standard), serial)
+            except _NoSuchLun:
                 step.outcome = "no such LUN"
                 return None
-            found = identity.parse_page83(answer["page"]) if answer["status"] == 0 else Identity()
-            if not found.ids and answer["host_status"] == 0:
-                # A device without page 0x83 still must say that it is there.
-                answer = self._page(call, disk, -1)
-                if _no_such_lun(answer):
-                    step.outcome = "no such LUN"
-                    return None
-            if answer["host_status"] != 0:
-                raise OSError(f"{disk} does not answer (host status {answer['host_status']})")
             step.outcome = str(found)
             return found
 
     @staticmethod
-    def _page(call: Call, disk: Disk, page: int) -> dict[str, Any]:
+    def _page(call: Call, disk: Disk, page: int) -> bytes:
+        """Return an INQUIRY page; empty if the device does not have it."""
         limit_s = call.within(_INQUIRY_LIMIT_S)
-        answer: dict[str, Any] = privileged_scsi.inquire(
-            disk.name, str(disk.hctl), disk.instance, page, limit_s
-        )
-        return answer
+        answer = privileged_scsi.inquire(disk.name, str(disk.hctl), disk.instance, page, limit_s)
+        if _no_such_lun(answer):
+            raise _NoSuchLun
+        if answer["host_status"] != 0:
+            raise OSError(f"{disk} does not answer (host status {answer['host_status']})")
+        if answer["status"] == 0:
+            return bytes(answer["page"])
+        if page >= 0 and _sense(answer)[0] == _ILLEGAL_REQUEST:
+            return b""
+        # Busy, or an error of the moment: that says nothing about who it is.
+        raise OSError(f"{disk} does not say who it is (SCSI status {answer['status']:#x})")
 
     def read_block(self, call: Call, disk: Disk) -> None:
         with call.step(f"read {disk}"):
@@ -277,16 +291,14 @@ class ProgramChanges:
         self._programs.run(call, "tee", "-a", path, limit_s=_WRITE_LIMIT_S, stdin=text).check()
 
     def inquire(self, call: Call, disk: Disk) -> Identity | None:
-        result = self._programs.run(
-            call,
-            "/lib/udev/scsi_id",
-            "--page",
-            "0x83",
-            "--whitelisted",
-            disk.path,
-            limit_s=_INQUIRY_LIMIT_S,
-        )
+        result = self._scsi_id(call, disk, _IDENTIFICATION)
+        if result.code == 1 or not result.out.strip():  # it has no such page, or does not answer
+            result = self._scsi_id(call, disk, _SERIAL)
         return identity.from_udev(result.check().out)
+
+    def _scsi_id(self, call: Call, disk: Disk, page: int) -> Result:
+        words = ("/lib/udev/scsi_id", "--page", f"{page:#x}", "--whitelisted", disk.path)
+        return self._programs.run(call, *words, limit_s=_INQUIRY_LIMIT_S)
 
     def read_block(self, call: Call, disk: Disk) -> None:
         # 4096 bytes fit the blocks of every disk, which direct I/O has to respect.

@@ -100,6 +100,12 @@ def parse_serial(vendor: str, model: str, page80: bytes) -> Identity:
     return Identity((normal_form(f"S{vendor:<8}{model:<16}{serial}"),))
 
 
+def vendor_and_model(standard: bytes) -> tuple[str, str]:
+    """Return both from the standard answer to an INQUIRY (SPC-4 6.4.2), as sysfs shows them."""
+    text = standard[8:32].decode("ascii", "replace")
+    return text[:8].strip("\0 "), text[8:].strip("\0 ")
+
+
 def from_udev(text: str) -> Identity:
     """Return the identity that ``scsi_id`` printed."""
     one = normal_form(text)

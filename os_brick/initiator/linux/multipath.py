@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from os_brick import exception
 from os_brick.initiator.linux import multipathd, scsi
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
@@ -113,6 +114,16 @@ def daemon_status(host: Host, call: Call) -> Result:
 def daemon_answers(host: Host, call: Call) -> bool:
     """Tell whether multipathd is running."""
     return says_running(daemon_status(host, call))
+
+
+def is_daemon_there(host: Host, call: Call) -> bool | None:
+    """Tell whether multipathd is running; None if it is but does not answer now."""
+    status = daemon_status(host, call)
+    if says_running(status):
+        return True
+    # Without an error it is its socket that did not answer in time.
+    late = status.code is None and isinstance(status.error, exception.ExecutionTimeout | None)
+    return None if late or status.out.startswith("timeout") else False
 
 
 def says_running(status: Result) -> bool:

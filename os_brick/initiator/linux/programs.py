@@ -12,6 +12,7 @@ from typing import Any
 import six
 from oslo_concurrency import processutils
 
+from os_brick import exception
 from os_brick.initiator.linux.call import Call
 
 #: An execute function as services supply it: ``execute(*cmd, **kwargs) -> (stdout, stderr)``.
@@ -119,8 +120,12 @@ class Programs:
                 if isinstance(exc, subprocess.TimeoutExpired)
                 else str(exc)
             )
-            error = processutils.ProcessExecutionError(cmd=words[0], description=why, stderr=why)
-            return Result(None, "", why, error)
+            kind = (
+                exception.ExecutionTimeout
+                if isinstance(exc, subprocess.TimeoutExpired)
+                else processutils.ProcessExecutionError
+            )
+            return Result(None, "", why, kind(cmd=words[0], description=why, stderr=why))
         out, err = answer or ("", "")
         return Result(0, _text(out), _text(err))
 

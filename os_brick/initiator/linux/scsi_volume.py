@@ -112,15 +112,21 @@ def _scan(scan: Callable[[], None]) -> None:
 def _is_current(host: Host, call: Call, disk: Disk) -> bool:
     """Tell whether a disk found at the LUN's address still is the LUN; remove it if it is not.
 
-    :raises OSError: it does not answer, so that this cannot be said.
+    :raises OSError: this cannot be said; the disk may be in use and is left as it is.
     """
     kept = scsi.read_identity(host.sysfs, disk)
     says = host.changes.inquire(call, disk)
-    if says is not None and (kept.same_as(says) or not (kept.ids or says.ids)):
-        host.changes.rescan(call, disk)  # the volume may have another size than it had
-        return True
-    scsi_removal.remove_stale(host, call, disk)
-    return False
+    same = None if says is None else kept.same_as(says)
+    if says is None or same is False:
+        scsi_removal.remove_stale(host, call, disk)
+        return False
+    if same is None and (kept.ids or says.ids):
+        raise OSError(
+            f"{disk} was {kept} and says now that it is {says}: whether that is the same volume "
+            "cannot be told. Detach it before it is attached again."
+        )
+    host.changes.rescan(call, disk)  # the volume may have another size than it had
+    return True
 
 
 # -- who it is -------------------------------------------------------------------------------

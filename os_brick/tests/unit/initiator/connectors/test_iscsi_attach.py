@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 
 import pytest
 from oslo_concurrency import processutils
@@ -749,6 +750,38 @@ def test_a_stale_disk_of_another_volume_is_never_returned(
     connector.disconnect_volume(new.properties, info)
     assert (old.data, new.data) == (b"", b"new data")
     assert fake_host.leftovers() == []
+
+
+@BOTH
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_disk_in_use_that_has_a_serial_number_only_is_recognised(
+    fake_host: FakeHost, multipath: bool, foreign: bool
+) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1, wwid="")
+    connector = fake_host.connector(use_multipath=multipath, foreign=foreign)
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(2)
+    fake_host.write(info["path"], b"data")
+    disks = disk_names(fake_host)
+    assert connector.connect_volume(volume.properties) == info
+    assert (fake_host.lost, disk_names(fake_host)) == ([], disks)
+
+
+@BOTH
+def test_a_disk_whose_identity_cannot_be_compared_is_neither_returned_nor_removed(
+    fake_host: FakeHost, multipath: bool
+) -> None:
+    volume = fake_host.iscsi_target(portals=2 if multipath else 1).lun(1)
+    connector = fake_host.connector(use_multipath=multipath)
+    info = connector.connect_volume(volume.properties)
+    fake_host.write(info["path"], b"data")
+    before = fake_host.inventory()
+    for disk in fake_host.disks():
+        for page in ("vpd_pg83", "vpd_pg80"):
+            os.unlink(fake_host.host.sysfs.path("block", disk.name, "device", page))
+    with pytest.raises(exception.BrickException, match="cannot be told"):
+        connector.connect_volume(volume.properties)
+    assert (fake_host.lost, fake_host.inventory()) == ([], before)
 
 
 @BOTH

@@ -138,6 +138,22 @@ def test_who_supplies_an_execute_function_sees_the_client(
     assert fake_host.started == (expected if foreign else [])
 
 
+def test_a_daemon_that_is_late_is_told_from_one_that_is_not_there(fake_host: FakeHost) -> None:
+    def seen() -> list[bool | None]:
+        hosts = (fake_host.host, fake_host.foreign_host)
+        return [multipath.is_daemon_there(host, Call("test", host.clock, 60)) for host in hosts]
+
+    assert seen() == [True, True]
+    fake_host.faults.hang("multipathd", "show")
+    assert seen() == [None, None]
+    fake_host.faults.mend()
+    fake_host.faults.fail("multipathd", "show", code=1, out="timeout\n", times=2)
+    assert seen() == [None, None]
+    fake_host.faults.mend()
+    fake_host.multipathd.stop()
+    assert seen() == [False, False]
+
+
 def test_a_daemon_that_hangs_is_not_running(fake_host: FakeHost) -> None:
     fake_host.faults.hang("multipathd", "show")
     call = Call("test", fake_host.host.clock, 60)
