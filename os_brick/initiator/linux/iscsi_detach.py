@@ -64,7 +64,8 @@ def find(
     """Return the disks and targets of a volume.
 
     If the caller named one target only, the other paths of its map are the volume's too; and if
-    that target has no disk any more, those that an earlier discovery found are looked at.
+    that target has no disk any more, it is looked for by its identity and by the target's name.
+    Other targets behind the portal may be other volumes: what they show is never taken for it.
 
     :param known_wwid: the identity the volume had when it was attached, if the caller knows it: a
         disk that says otherwise is another volume that has the LUN by now, and is left alone.
@@ -89,7 +90,7 @@ def _find_elsewhere(
     """Look for a volume whose only named target shows nothing (its others were discovered).
 
     By its identity on all sessions of this host, else by the same target name and LUN through other
-    portals, else by what an earlier version's discovery left in open-iscsi's records.
+    portals, else by what an earlier version's discovery left of that name in open-iscsi's records.
     """
     disks: dict[Disk, None] = {}
     targets: dict[Target, None] = dict.fromkeys([volume.main.target])
@@ -111,11 +112,15 @@ def _find_elsewhere(
             targets[_target_of(session)] = None
     if disks:
         return Presence(tuple(disks), tuple(targets))
-    remembered = iscsi_discovery.read_discovered(host, call, volume.main.target.portal, iface)
-    if not remembered:
-        return None
-    paths = iscsi_discovery.choose_paths(volume, [*remembered, volume.main.target])
-    return _find_by(host, call, paths, known_wwid)
+    main = volume.main.target
+    # Behind the portal are the targets of other volumes too, under the same LUN.
+    remembered = [
+        target
+        for target in iscsi_discovery.read_discovered(host, call, main.portal, iface)
+        if target.iqn.lower() == main.iqn.lower()
+    ]
+    paths = [IscsiPath(target, volume.main.lun) for target in (main, *remembered)]
+    return _find_by(host, call, dict.fromkeys(paths), known_wwid)
 
 
 def _find_maps(

@@ -7,6 +7,7 @@ import pytest
 
 from os_brick import exception
 from os_brick.testing import FakeHost
+from os_brick.testing.storage import GIB, Volume
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import commands
 
 
@@ -111,6 +112,75 @@ def test_detach_finds_disks_of_other_portals_when_the_named_one_has_none(
     assert discoveries(fake_host) == []
     assert volume.data == b"data"
     assert fake_host.leftovers() == []
+
+
+@pytest.fixture
+def neighbour(fake_host: FakeHost) -> tuple[Volume, Volume]:
+    """Return a volume that is attached and written to, and one that is not here.
+
+    Both have LUN 0 of a target of their own behind the same portals, and somebody's discovery has
+    left a record of the first.
+    """
+    here = fake_host.iscsi_target(portals=2).lun(0, size=7 * GIB)
+    fake_host.execute("iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", "10.0.0.1:3260")
+    away = fake_host.iscsi_target(portals=2).lun(0)
+    info = fake_host.connector(use_multipath=True).connect_volume(here.properties)
+    fake_host.pass_time(2)
+    fake_host.write(info["path"], b"data")
+    return here, away
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("multipath", [False, True])
+def test_detach_of_what_is_not_here_leaves_other_targets_of_the_portal_alone(
+    fake_host: FakeHost,
+    neighbour: tuple[Volume, Volume],
+    multipath: bool,
+    known: bool,
+    force: bool,
+) -> None:
+    here, away = neighbour
+    fake_host.open("/dev/dm-0")
+    before = fake_host.inventory()
+    info = {"path": "/dev/dm-9", "scsi_wwn": away.wwid, "type": "block"} if known else None
+    fake_host.connector(use_multipath=multipath).disconnect_volume(
+        away.connection(plural=False), info, force=force, ignore_errors=force
+    )
+    assert fake_host.inventory() == before
+    assert fake_host.lost == []
+    assert here.data == b""
+
+
+def test_a_second_detach_leaves_other_targets_of_the_portal_alone(
+    fake_host: FakeHost, neighbour: tuple[Volume, Volume]
+) -> None:
+    _here, away = neighbour
+    connector = fake_host.connector(use_multipath=True)
+    before = fake_host.inventory()
+    connector.connect_volume(away.connection(plural=False))
+    for _ in range(2):
+        connector.disconnect_volume(away.connection(plural=False), None)
+    fake_host.pass_time(1)
+    assert fake_host.inventory() == before
+
+
+def test_extend_of_what_is_not_here_gives_no_other_volumes_size(
+    fake_host: FakeHost, neighbour: tuple[Volume, Volume]
+) -> None:
+    _here, away = neighbour
+    with pytest.raises(exception.VolumePathsNotFound):
+        fake_host.connector().extend_volume(away.connection(plural=False))
+
+
+def test_records_of_the_same_name_that_a_discovery_left_go_with_the_volume(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    fake_host.remember()
+    fake_host.execute("iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", "10.0.0.1:3260")
+    fake_host.connector().disconnect_volume(volume.connection(plural=False), None)
+    assert fake_host.node_records.nodes == {}
 
 
 def test_the_setting_may_change_between_a_discovered_attach_and_its_detach(
