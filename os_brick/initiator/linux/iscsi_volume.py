@@ -33,13 +33,18 @@ class IscsiVolume:
 
     @property
     def main(self) -> IscsiPath:
-        """The first path."""
+        """The first path: if only one target was given, one by its name."""
         return self.paths[0]
+
+    def is_candidate(self, path: IscsiPath) -> bool:
+        """Tell whether a path may be another volume's: a discovery found it, under another target
+        name than the given one."""
+        return not self.given and path.target.iqn.lower() != self.main.target.iqn.lower()
 
     @property
     def lock_names(self) -> list[str]:
         """Names of the locks that calls for the same volume have in common."""
-        return [path.volume_lock_name for path in self.paths]
+        return [path.volume_lock_name for path in self.paths if not self.is_candidate(path)]
 
     def __str__(self) -> str:
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""

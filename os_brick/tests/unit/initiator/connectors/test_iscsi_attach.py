@@ -659,6 +659,18 @@ def test_a_map_that_is_not_usable_fails_the_attach_and_leaves_nothing(fake_host:
     assert fake_host.leftovers() == []
 
 
+def test_what_the_kernel_scans_by_itself_at_a_failed_attachs_log_in_is_not_left(
+    fake_host: FakeHost,
+) -> None:
+    fake_host.faults.fail("iscsiadm", "--op", "update", "node.session.scan", code=7, times=1000)
+    fake_host.delays.disk_s = 0  # each is there when the log-in returns
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    fake_host.faults.fail("multipath", "-C", times=4)
+    with pytest.raises(processutils.ProcessExecutionError):
+        fake_host.connector(use_multipath=True).connect_volume(volume.properties)
+    assert fake_host.leftovers() == []
+
+
 def test_a_map_that_is_usable_late_is_waited_for(fake_host: FakeHost) -> None:
     fake_host.faults.fail("multipath", "-C", code=1, times=2)
     volume = fake_host.iscsi_target(portals=2).lun(1)
