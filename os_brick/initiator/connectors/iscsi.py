@@ -210,7 +210,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         :raises OSError: the host could not be looked at.
         :raises TargetPortalNotFound: nothing was found, and a portal's name has no address.
         """
-        volume = IscsiVolume.parse(connection_properties)
+        volume = IscsiVolume.parse(connection_properties, to_attach=False)
         path_used = utils.get_dev_path(connection_properties, device_info)
         with self._detaching(volume, force, ignore_errors) as (call, errors):
             resolved = iscsi_sessions.resolve_to_detach(self.host, call, volume.paths)
@@ -250,7 +250,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         :raises VolumePathsNotFound: it is not here.
         :raises TargetPortalNotFound: nothing was found, and a portal's name has no address.
         """
-        volume = IscsiVolume.parse(connection_properties)
+        volume = IscsiVolume.parse(connection_properties, to_attach=False)
         with (
             self._public_call(f"Extend of {volume}") as call,
             self.host.locks.held(call, volume.lock_names),
@@ -272,7 +272,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         session."""
         if not iscsi_volume.names_a_target(connection_properties):
             return []
-        volume = IscsiVolume.parse(connection_properties)
+        volume = IscsiVolume.parse(connection_properties, to_attach=False)
         found: list[str] = []
         for path in volume.paths:
             if self.use_multipath or iscsi.find_sessions(self.host.sysfs, path.target):

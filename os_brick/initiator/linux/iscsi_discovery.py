@@ -69,21 +69,27 @@ def _send_targets(
             call, *line, *words, limit_s=_LIMIT_S, shown=len(line) + shown if shown else 0
         )
 
-    made = False
-    try:
-        if chap is None:
-            result = run("discovery", *without_trace)
-        else:
-            # Credentials are taken from a discovery record only.
+    def run_by_record(chap: Credentials) -> Result:
+        made = False
+        try:
             result = run("discoverydb", "--op", "update", *_values(chap), shown=2)
             if result.code == _NO_RECORD:
                 made = run("discoverydb", "--op", "new").code == 0
                 result = run("discoverydb", "--op", "update", *_values(chap), shown=2)
             if result.code == 0:
                 result = run("discoverydb", "--discover", *without_trace)
-    finally:
-        if made:
-            run("discoverydb", "--op", "delete")
+            return result
+        finally:
+            if made:
+                run("discoverydb", "--op", "delete")
+
+    if chap is None:
+        result = run("discovery", *without_trace)
+    else:
+        # Credentials are taken from a discovery record only, of which a portal has one: whoever
+        # made it takes it away again, and others have others' credentials.
+        with host.locks.held(call, [f"iscsi discovery {portal}"]):
+            result = run_by_record(chap)
     targets = parse_targets(result.out)
     # 255 is what very old versions answer to many things; then what they printed counts.
     if result.code == 0 or (result.code == 255 and targets):

@@ -327,6 +327,23 @@ def test_discovery_with_credentials(fake_host: FakeHost) -> None:
     assert fake_host.leftovers() == []
 
 
+@pytest.mark.parametrize("apart_s", [0, 0.01, 0.02, 0.03, 0.032, 0.034, 0.036, 0.04, 0.05])
+def test_discoveries_with_credentials_side_by_side(fake_host: FakeHost, apart_s: float) -> None:
+    volumes = [
+        fake_host.iscsi_target(portals=2, discovery_chap=("finder", "t0psecret")).lun(1)
+        for _ in range(2)
+    ]
+
+    def attach(number: int) -> Any:
+        fake_host.pass_time(number * apart_s)
+        connector = fake_host.connector(use_multipath=True)
+        return connector.connect_volume(volumes[number].connection(plural=False))
+
+    infos = side_by_side(fake_host, partial(attach, 0), partial(attach, 1))
+    assert [info["scsi_wwn"] for info in infos] == [volume.wwid for volume in volumes]
+    assert fake_host.node_records.discoveries == {}
+
+
 def test_wrong_discovery_credentials_are_told_without_the_secret(
     fake_host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
