@@ -89,24 +89,17 @@ def _find_elsewhere(
 ) -> Presence | None:
     """Look for a volume whose only named target shows nothing (its others were discovered).
 
-    By its identity on all sessions of this host, else by the same target name and LUN through other
+    By its identity on all sessions of this host, by the same target name and LUN through other
     portals, else by what an earlier version's discovery left of that name in open-iscsi's records.
     """
     disks: dict[Disk, None] = {}
     targets: dict[Target, None] = dict.fromkeys([volume.main.target])
     for session in iscsi.read_sessions(host.sysfs):
-        if known_wwid:
-            found = [
-                disk
-                for hctl in iscsi.read_devices(host.sysfs, session)
-                if (disk := scsi.read_disk(host.sysfs, hctl)) is not None
-                and scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid)
-            ]
-        elif session.iqn.lower() == volume.main.target.iqn.lower():
+        found = _with_identity(host, session, known_wwid) if known_wwid else []
+        if not found and session.iqn.lower() == volume.main.target.iqn.lower():
             same_lun = _find_disk(host, call, session, volume.main.lun)
-            found = [same_lun] if same_lun is not None else []
-        else:
-            continue
+            if same_lun is not None and not _is_another(host, same_lun, known_wwid):
+                found = [same_lun]
         disks.update(dict.fromkeys(found))
         if found:
             targets[_target_of(session)] = None
@@ -121,6 +114,24 @@ def _find_elsewhere(
     ]
     paths = [IscsiPath(target, volume.main.lun) for target in (main, *remembered)]
     return _find_by(host, call, dict.fromkeys(paths), known_wwid)
+
+
+def _with_identity(host: Host, session: Session, wwid: str) -> list[Disk]:
+    """Return the disks of a session that say they are a volume."""
+    disks = (scsi.read_disk(host.sysfs, hctl) for hctl in iscsi.read_devices(host.sysfs, session))
+    return [
+        disk
+        for disk in disks
+        if disk is not None and scsi.read_identity(host.sysfs, disk).is_wwid(wwid)
+    ]
+
+
+def _is_another(host: Host, disk: Disk, known_wwid: str) -> bool:
+    """Tell whether a disk at the volume's address says that it is another volume."""
+    if scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid) is not False:
+        return False
+    LOG.warning("%s has the LUN of the volume but is another one, it is left alone", disk)
+    return True
 
 
 def _find_maps(
@@ -149,14 +160,8 @@ def _find_by(host: Host, call: Call, paths: Iterable[IscsiPath], known_wwid: str
     for path in paths:
         for session in iscsi.find_sessions(host.sysfs, path.target):
             disk = _find_disk(host, call, session, path.lun)
-            if disk is None:
-                continue
-            if scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid) is False:
-                LOG.warning(
-                    "%s has the LUN of the volume but is another one, it is left alone", disk
-                )
-                continue
-            disks[disk] = None
+            if disk is not None and not _is_another(host, disk, known_wwid):
+                disks[disk] = None
     return Presence(tuple(disks), tuple(dict.fromkeys(path.target for path in paths)))
 
 

@@ -193,6 +193,22 @@ def test_detach_finds_disks_of_other_portals_when_the_named_one_has_none(
     assert fake_host.leftovers() == []
 
 
+def test_an_identity_of_a_kind_that_the_disks_do_not_have_hides_none_of_them(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    (named,) = fake_host.sessions.find(volume.target.iqn, ("10.0.0.1", 3260))
+    fake_host.sessions.end(named)  # the array has dropped this one
+    fake_host.pass_time(1)
+    fake_host.write("/dev/dm-0", b"data")
+    connector.disconnect_volume(properties, info | {"multipath_id": "of-another-uid-attribute"})
+    assert volume.data == b"data"
+    assert fake_host.leftovers() == []
+
+
 @pytest.fixture
 def neighbour(fake_host: FakeHost) -> tuple[Volume, Volume]:
     """Return a volume that is attached and written to, and one that is not here.
