@@ -21,6 +21,8 @@ class FakeNetwork:
         self.targets: list[IscsiTarget] = []
         #: Addresses by host name; a name that is not here has none.
         self.names: dict[str, list[str]] = {}
+        #: What asking the name service raises; None: it answers.
+        self.name_service_error: OSError | None = None
         #: Called with address and port each time the library asks whether a portal answers.
         self.when_asked: list[Callable[[str, int], object]] = []
 
@@ -57,4 +59,6 @@ class FakeNetwork:
         return True
 
     def addresses(self, name: str) -> list[str]:
+        if self.name_service_error is not None:
+            raise self.name_service_error
         return list(self.names.get(name, []))

@@ -152,7 +152,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
             multipath map, ``"multipath_id": identity``.
         :raises InvalidParameterValue: the properties cannot be used; nothing was changed.
         :raises VolumeDeviceNotFound: no path led to a device; the host is as it was before.
-        :raises TargetPortalNotFound: discovery failed.
+        :raises TargetPortalNotFound: discovery failed, or all portals are names without address.
         :raises DeadlineExceeded: option ``call_timeout``.
         """
         volume = IscsiVolume.parse(connection_properties)
@@ -169,7 +169,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         return result
 
     def _with_all_paths(self, call: Call, volume: IscsiVolume) -> IscsiVolume:
-        paths = iscsi_sessions.resolve(self.host, call, volume.paths)
+        paths = iscsi_sessions.resolve_to_attach(self.host, call, volume.paths)
         volume = dataclasses.replace(volume, paths=paths)
         if self.use_multipath and not volume.given:
             found = iscsi_discovery.discover(self.host, call, volume, self._discovery_iface)
@@ -208,19 +208,22 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         :raises ProcessExecutionError: its data could not be written out (without ``force``).
         :raises ExceptionChainer: what failed (with ``force``, without ``ignore_errors``).
         :raises OSError: the host could not be looked at.
+        :raises TargetPortalNotFound: nothing was found, and a portal's name has no address.
         """
-        volume = IscsiVolume.parse(connection_properties)
+        volume = IscsiVolume.parse(connection_properties, to_attach=False)
         path_used = utils.get_dev_path(connection_properties, device_info)
         with self._detaching(volume, force, ignore_errors) as (call, errors):
-            paths = iscsi_sessions.resolve(self.host, call, volume.paths)
+            resolved = iscsi_sessions.resolve_to_detach(self.host, call, volume.paths)
             presence = iscsi_detach.find(
                 self.host,
                 call,
-                dataclasses.replace(volume, paths=paths),
+                dataclasses.replace(volume, paths=resolved.paths),
                 self._discovery_iface,
                 base.known_wwid(device_info),
                 path_used,
             )
+            with errors.context(force, "Looking for %s failed", volume):
+                self._check_looked(resolved, presence)
             iscsi_detach.detach(
                 self.host,
                 call,
@@ -231,6 +234,13 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
                 flush_limit_s=cfg.CONF.os_brick.flush_timeout,
             )
 
+    @staticmethod
+    def _check_looked(resolved: iscsi_sessions.Resolved, presence: iscsi_detach.Presence) -> None:
+        """Raise if nothing was found, and it is not known whether that is because there is
+        nothing."""
+        if resolved.trouble is not None and not (presence.disks or presence.maps):
+            raise resolved.trouble
+
     # -- size, paths --------------------------------------------------------------------------
     @utils.trace
     @utils.connect_volume_undo_prepare_result
@@ -238,15 +248,17 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         """Take notice of a volume's new size on all its paths and its map, and return it in bytes.
 
         :raises VolumePathsNotFound: it is not here.
+        :raises TargetPortalNotFound: nothing was found, and a portal's name has no address.
         """
-        volume = IscsiVolume.parse(connection_properties)
+        volume = IscsiVolume.parse(connection_properties, to_attach=False)
         with (
             self._public_call(f"Extend of {volume}") as call,
             self.host.locks.held(call, volume.lock_names),
         ):
-            paths = iscsi_sessions.resolve(self.host, call, volume.paths)
-            volume = dataclasses.replace(volume, paths=paths)
+            resolved = iscsi_sessions.resolve_to_detach(self.host, call, volume.paths)
+            volume = dataclasses.replace(volume, paths=resolved.paths)
             presence = iscsi_detach.find(self.host, call, volume, self._discovery_iface)
+            self._check_looked(resolved, presence)
             return self._extend(call, connection_properties, presence.disks, presence.maps)
 
     def get_search_path(self) -> str:
@@ -260,7 +272,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         session."""
         if not iscsi_volume.names_a_target(connection_properties):
             return []
-        volume = IscsiVolume.parse(connection_properties)
+        volume = IscsiVolume.parse(connection_properties, to_attach=False)
         found: list[str] = []
         for path in volume.paths:
             if self.use_multipath or iscsi.find_sessions(self.host.sysfs, path.target):

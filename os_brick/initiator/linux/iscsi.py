@@ -139,6 +139,13 @@ class IscsiPath:
         coding."""
         return f"iscsi volume {self.target.iqn.lower()} {scsi.plain_lun(self.lun)}"
 
+    @property
+    def lock_name(self) -> str:
+        """Name of the lock of the one thread that may bring up this path, or take away what it
+        made."""
+        portal, iqn = self.target.portal, self.target.iqn.lower()
+        return f"iscsi path {portal} {iqn} {scsi.plain_lun(self.lun)}"
+
     def __str__(self) -> str:
         return f"LUN {self.lun} of {self.target}"
 

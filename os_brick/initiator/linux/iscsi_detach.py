@@ -64,7 +64,8 @@ def find(
     """Return the disks and targets of a volume.
 
     If the caller named one target only, the other paths of its map are the volume's too; and if
-    that target has no disk any more, those that an earlier discovery found are looked at.
+    that target has no disk any more, it is looked for by its identity and by the target's name.
+    Other targets behind the portal may be other volumes: what they show is never taken for it.
 
     :param known_wwid: the identity the volume had when it was attached, if the caller knows it: a
         disk that says otherwise is another volume that has the LUN by now, and is left alone.
@@ -88,34 +89,49 @@ def _find_elsewhere(
 ) -> Presence | None:
     """Look for a volume whose only named target shows nothing (its others were discovered).
 
-    By its identity on all sessions of this host, else by the same target name and LUN through other
-    portals, else by what an earlier version's discovery left in open-iscsi's records.
+    By its identity on all sessions of this host, by the same target name and LUN through other
+    portals, else by what an earlier version's discovery left of that name in open-iscsi's records.
     """
     disks: dict[Disk, None] = {}
     targets: dict[Target, None] = dict.fromkeys([volume.main.target])
     for session in iscsi.read_sessions(host.sysfs):
-        if known_wwid:
-            found = [
-                disk
-                for hctl in iscsi.read_devices(host.sysfs, session)
-                if (disk := scsi.read_disk(host.sysfs, hctl)) is not None
-                and scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid)
-            ]
-        elif session.iqn.lower() == volume.main.target.iqn.lower():
+        found = _with_identity(host, session, known_wwid) if known_wwid else []
+        if not found and session.iqn.lower() == volume.main.target.iqn.lower():
             same_lun = _find_disk(host, call, session, volume.main.lun)
-            found = [same_lun] if same_lun is not None else []
-        else:
-            continue
+            if same_lun is not None and not _is_another(host, same_lun, known_wwid):
+                found = [same_lun]
         disks.update(dict.fromkeys(found))
         if found:
             targets[_target_of(session)] = None
     if disks:
         return Presence(tuple(disks), tuple(targets))
-    remembered = iscsi_discovery.read_discovered(host, call, volume.main.target.portal, iface)
-    if not remembered:
-        return None
-    paths = iscsi_discovery.choose_paths(volume, [*remembered, volume.main.target])
-    return _find_by(host, call, paths, known_wwid)
+    main = volume.main.target
+    # Behind the portal are the targets of other volumes too, under the same LUN.
+    remembered = [
+        target
+        for target in iscsi_discovery.read_discovered(host, call, main.portal, iface)
+        if target.iqn.lower() == main.iqn.lower()
+    ]
+    paths = [IscsiPath(target, volume.main.lun) for target in (main, *remembered)]
+    return _find_by(host, call, dict.fromkeys(paths), known_wwid)
+
+
+def _with_identity(host: Host, session: Session, wwid: str) -> list[Disk]:
+    """Return the disks of a session that say they are a volume."""
+    disks = (scsi.read_disk(host.sysfs, hctl) for hctl in iscsi.read_devices(host.sysfs, session))
+    return [
+        disk
+        for disk in disks
+        if disk is not None and scsi.read_identity(host.sysfs, disk).is_wwid(wwid)
+    ]
+
+
+def _is_another(host: Host, disk: Disk, known_wwid: str) -> bool:
+    """Tell whether a disk at the volume's address says that it is another volume."""
+    if scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid) is not False:
+        return False
+    LOG.warning("%s has the LUN of the volume but is another one, it is left alone", disk)
+    return True
 
 
 def _find_maps(
@@ -144,14 +160,8 @@ def _find_by(host: Host, call: Call, paths: Iterable[IscsiPath], known_wwid: str
     for path in paths:
         for session in iscsi.find_sessions(host.sysfs, path.target):
             disk = _find_disk(host, call, session, path.lun)
-            if disk is None:
-                continue
-            if scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid) is False:
-                LOG.warning(
-                    "%s has the LUN of the volume but is another one, it is left alone", disk
-                )
-                continue
-            disks[disk] = None
+            if disk is not None and not _is_another(host, disk, known_wwid):
+                disks[disk] = None
     return Presence(tuple(disks), tuple(dict.fromkeys(path.target for path in paths)))
 
 

@@ -39,18 +39,20 @@ def discover(host: Host, call: Call, volume: IscsiVolume, iface: str) -> tuple[I
 
 
 def choose_paths(volume: IscsiVolume, targets: Iterable[Target]) -> tuple[IscsiPath, ...]:
-    """Return the paths among discovered targets that can lead to the volume.
+    """Return the paths among discovered targets that can lead to the volume, those by the given
+    name first.
 
     If every discovered portal also has the known target, the array shares one name over its
     portals: only that name is used, not those of other volumes (bug 1382440). Otherwise each portal
-    has its own.
+    may have its own; which of the others are the volume is known when they have given a disk.
     """
     targets = list(dict.fromkeys(targets))
-    iqn = volume.main.target.iqn
-    portals = dict.fromkeys(target.portal for target in targets)
-    shared = [Target(portal, iqn) for portal in portals]
-    chosen = shared if set(shared) <= set(targets) else targets
-    return tuple(IscsiPath(target, volume.main.lun) for target in chosen) or volume.paths
+    iqn = volume.main.target.iqn.lower()
+    named = [target for target in targets if target.iqn.lower() == iqn]
+    shared = {target.portal for target in targets} <= {target.portal for target in named}
+    others = [] if shared else [target for target in targets if target not in named]
+    chosen = [*(named or [volume.main.target]), *others]
+    return tuple(IscsiPath(target, volume.main.lun) for target in chosen)
 
 
 def _send_targets(
@@ -67,21 +69,27 @@ def _send_targets(
             call, *line, *words, limit_s=_LIMIT_S, shown=len(line) + shown if shown else 0
         )
 
-    made = False
-    try:
-        if chap is None:
-            result = run("discovery", *without_trace)
-        else:
-            # Credentials are taken from a discovery record only.
+    def run_by_record(chap: Credentials) -> Result:
+        made = False
+        try:
             result = run("discoverydb", "--op", "update", *_values(chap), shown=2)
             if result.code == _NO_RECORD:
                 made = run("discoverydb", "--op", "new").code == 0
                 result = run("discoverydb", "--op", "update", *_values(chap), shown=2)
             if result.code == 0:
                 result = run("discoverydb", "--discover", *without_trace)
-    finally:
-        if made:
-            run("discoverydb", "--op", "delete")
+            return result
+        finally:
+            if made:
+                run("discoverydb", "--op", "delete")
+
+    if chap is None:
+        result = run("discovery", *without_trace)
+    else:
+        # Credentials are taken from a discovery record only, of which a portal has one: whoever
+        # made it takes it away again, and others have others' credentials.
+        with host.locks.held(call, [f"iscsi discovery {portal}"]):
+            result = run_by_record(chap)
     targets = parse_targets(result.out)
     # 255 is what very old versions answer to many things; then what they printed counts.
     if result.code == 0 or (result.code == 255 and targets):

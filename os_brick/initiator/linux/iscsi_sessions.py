@@ -6,13 +6,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import iscsi, open_iscsi
-from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux import iscsi, open_iscsi, scsi, scsi_volume
+from os_brick.initiator.linux.call import Call, Outcome
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.iscsi import IscsiPath, Portal, Session, Target
 from os_brick.initiator.linux.open_iscsi import Credentials
+
+LOG = logging.getLogger(__name__)
 
 _RESOLVE_LIMIT_S = 30.0
 # A log-out that is stopped ends within seconds; one that goes well is soon over.
@@ -79,46 +85,127 @@ def _is_being_left(host: Host, target: Target) -> bool:
         return not free
 
 
-def resolve(host: Host, call: Call, paths: Iterable[IscsiPath]) -> tuple[IscsiPath, ...]:
+# -- portals given by name -------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The ways by which a volume may have come.
+
+    :ivar paths: in the order given; a portal that no address is known of is still a name.
+    :ivar trouble: why no address is known of one, and no session to its target tells it either;
+        None if all are known.
+    """
+
+    paths: tuple[IscsiPath, ...]
+    trouble: Exception | None
+
+
+def resolve_to_attach(host: Host, call: Call, paths: Iterable[IscsiPath]) -> tuple[IscsiPath, ...]:
     """Return the paths with portals' host names replaced by addresses.
 
-    Of several addresses the one that has a session counts, else the first.
+    Of several addresses the one that has a session counts, else the first. A path whose name cannot
+    be resolved is left out, as one whose portal does not answer.
 
-    :raises TargetPortalNotFound: a name has no address.
-    :raises OSError: the name service could not be asked.
+    :raises TargetPortalNotFound: no path is left; a name has no address.
+    :raises OSError: no path is left; the name service could not be asked.
     """
-    resolved = []
+    resolved: dict[IscsiPath, None] = {}
+    failures: list[Exception] = []
+    for path, answer in _ask_for_addresses(host, call, paths):
+        if isinstance(answer, IscsiPath):
+            resolved[answer] = None
+        else:
+            LOG.warning("No path by %s: %s", path, answer)
+            failures.append(answer)
+    if not resolved:
+        raise failures[0]
+    return tuple(resolved)
+
+
+def resolve_to_detach(host: Host, call: Call, paths: Iterable[IscsiPath]) -> Resolved:
+    """Return the paths by which a volume may have come, also if names cannot be resolved now.
+
+    Instead of such a portal the sessions to its target count, since under one LUN a target has one
+    volume: those that were made with that very name, else all with its port.
+
+    :raises WrongVolume: so it is not with this target.
+    """
+    paths = tuple(paths)
+    found: dict[IscsiPath, None] = {}
+    trouble: Exception | None = None
+    for path, answer in _ask_for_addresses(host, call, paths):
+        if isinstance(answer, IscsiPath):
+            found[answer] = None
+            continue
+        LOG.warning("%s is looked for by its sessions: %s", path, answer)
+        by_sessions = _find_by_sessions(host, path, paths)
+        if not by_sessions:
+            trouble = trouble or answer
+        found.update(dict.fromkeys(by_sessions or [path]))
+    return Resolved(tuple(found), trouble)
+
+
+def _find_by_sessions(host: Host, path: IscsiPath, paths: Iterable[IscsiPath]) -> list[IscsiPath]:
+    target = path.target
+    if iscsi.find_sessions(host.sysfs, target):
+        return [path]
+    iqn = target.iqn.lower()
+    luns = {scsi.plain_lun(one.lun) for one in paths if one.target.iqn.lower() == iqn}
+    if len(luns) > 1:
+        return []  # the LUN depends on the portal
+    sessions = [
+        session
+        for session in iscsi.read_sessions(host.sysfs, lambda name: name.lower() == iqn)
+        if any(portal.port == target.portal.port for portal in session.portals)
+    ]
+    disks = [iscsi.find_disk(host.sysfs, session, path.lun) for session in sessions]
+    scsi_volume.check_same_volume(host, filter(None, disks))
+    return [
+        dataclasses.replace(path, target=Target(min(session.portals), session.iqn))
+        for session in sessions
+    ]
+
+
+def _ask_for_addresses(
+    host: Host, call: Call, paths: Iterable[IscsiPath]
+) -> list[tuple[IscsiPath, IscsiPath | Exception]]:
+    """Return each path with itself by an address, or with why its portal's name has none."""
+    paths = tuple(paths)
+    answers = _addresses(host, call, [path.target.portal for path in paths])
+    resolved: list[tuple[IscsiPath, IscsiPath | Exception]] = []
     for path in paths:
-        target = path.target
-        if target.portal.is_name:
-            portal = _portal_of_name(host, call, target)
-            target = dataclasses.replace(target, portal=portal)
-        resolved.append(dataclasses.replace(path, target=target))
-    return tuple(dict.fromkeys(resolved))
+        portal = path.target.portal
+        answer = answers.get(portal.host)
+        if answer is None:
+            resolved.append((path, path))
+        elif answer.value:
+            resolved.append((path, _with_address(host, path, answer.value)))
+        else:
+            no_address = exception.TargetPortalNotFound(
+                target_portal=portal, reason="The host name has no address."
+            )
+            resolved.append((path, answer.error or no_address))
+    return resolved
 
 
-def _portal_of_name(host: Host, call: Call, target: Target) -> Portal:
-    name = target.portal.host
-    with call.step(f"resolve {name}"):
-        # In a thread: a name service that is down keeps its callers for minutes.
-        asking = call.side_by_side({name: lambda: host.network.addresses(name)})
+def _addresses(host: Host, call: Call, portals: Iterable[Portal]) -> dict[str, Outcome[list[str]]]:
+    """Return what the name service says of each portal that is a name."""
+    names = list(dict.fromkeys(portal.host for portal in portals if portal.is_name))
+    if not names:
+        return {}
+    what = f"addresses of {', '.join(names)}"
+    with call.step(what):
+        # In threads: a name service that is down keeps its callers for minutes.
+        asking = call.side_by_side({name: partial(host.network.addresses, name) for name in names})
         call.wait_until(
-            asking.all_ended,
-            what=f"addresses of {name}",
-            limit_s=_RESOLVE_LIMIT_S,
-            event=asking.news,
+            asking.all_ended, what=what, limit_s=_RESOLVE_LIMIT_S, event=asking.news, told=True
         )
-        outcome = asking.outcomes()[name]
-    if outcome.error is not None:
-        raise outcome.error
-    portals = [Portal(address, target.portal.port) for address in outcome.value or ()]
-    if not portals:
-        raise exception.TargetPortalNotFound(
-            target_portal=target.portal, reason="The host name has no address."
-        )
-    with_session = (
-        portal
-        for portal in portals
-        if iscsi.find_sessions(host.sysfs, dataclasses.replace(target, portal=portal))
-    )
-    return next(with_session, portals[0])
+        return asking.outcomes()
+
+
+def _with_address(host: Host, path: IscsiPath, addresses: Iterable[str]) -> IscsiPath:
+    targets = [
+        dataclasses.replace(path.target, portal=Portal(address, path.target.portal.port))
+        for address in addresses
+    ]
+    with_session = (one for one in targets if iscsi.find_sessions(host.sysfs, one))
+    return dataclasses.replace(path, target=next(with_session, targets[0]))

@@ -20,8 +20,8 @@ class IscsiVolume:
     :ivar paths: the ways to it in the order given, each once; LUNs as the kernel numbers them.
     :ivar given: False if only one target was given: with multipath, others may have to be
         discovered.
-    :ivar chap: credentials of the sessions.
-    :ivar discovery_chap: credentials of the discovery.
+    :ivar chap: credentials of the sessions; None if there are none, or none are needed.
+    :ivar discovery_chap: credentials of the discovery, the same.
     :ivar enforce_multipath: fail rather than attach without multipath.
     """
 
@@ -33,34 +33,40 @@ class IscsiVolume:
 
     @property
     def main(self) -> IscsiPath:
-        """The first path."""
+        """The first path: if only one target was given, one by its name."""
         return self.paths[0]
+
+    def is_candidate(self, path: IscsiPath) -> bool:
+        """Tell whether a path may be another volume's: a discovery found it, under another target
+        name than the given one."""
+        return not self.given and path.target.iqn.lower() != self.main.target.iqn.lower()
 
     @property
     def lock_names(self) -> list[str]:
         """Names of the locks that calls for the same volume have in common."""
-        return [path.volume_lock_name for path in self.paths]
+        return [path.volume_lock_name for path in self.paths if not self.is_candidate(path)]
 
     def __str__(self) -> str:
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
         return f"{self.main}{more}"
 
     @classmethod
-    def parse(cls, properties: Mapping[str, Any]) -> IscsiVolume:
+    def parse(cls, properties: Mapping[str, Any], *, to_attach: bool = True) -> IscsiVolume:
         """Return the volume that connection properties describe.
 
         With both ``target_portals`` and ``target_iqns`` each entry is a path; ``target_luns`` holds
         their LUNs, or ``target_lun`` the LUN of all. Otherwise ``target_portal``, ``target_iqn``
         and ``target_lun`` (0 if absent) are the one path.
 
+        :param to_attach: with what only an attach needs: without it credentials are not looked at.
         :raises InvalidParameterValue: names the key and what was expected.
         """
         mode = properties.get("addressing_mode")
         return cls(
             paths=tuple(dict.fromkeys(_read_paths(properties, mode))),
             given=_is_given(properties),
-            chap=_credentials(properties, "auth_"),
-            discovery_chap=_credentials(properties, "discovery_auth_"),
+            chap=_credentials(properties, "auth_") if to_attach else None,
+            discovery_chap=_credentials(properties, "discovery_auth_") if to_attach else None,
             enforce_multipath=bool(properties.get("enforce_multipath")),
         )
 

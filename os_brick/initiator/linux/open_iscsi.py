@@ -35,6 +35,7 @@ _LOGOUT_TRIES = 4
 SESSION_EXISTS = 15
 NOT_FOUND = 21
 _DATABASE = 6
+_INVALID = 7
 # Busy, try again, session not connected.
 _NOT_YET = frozenset({28, 29, 32})
 _NOTHING_THERE = frozenset({0, NOT_FOUND, 255})
@@ -179,31 +180,34 @@ class _Record:
             values["node.session.auth.authmethod"] = chap.method
             values["node.session.auth.username"] = chap.username
             values["node.session.auth.password"] = chap.password
-        manual = True
-        if values and not self._update(values):
-            # open-iscsi before 2.0.874 does not know node.session.scan: the kernel scans by itself.
-            manual = values.pop("node.session.scan", None) is None
-            if values and not self._update(values):
-                raise exception.FailedISCSITargetPortalLogin(
-                    f"Unable to login to iSCSI Target Portal: {self._target}: its node record "
-                    f"could not be given the values {', '.join(sorted(values))}"
-                )
-        initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN = manual
+        initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN = self._set(values)
+
+    def _set(self, values: dict[str, str]) -> bool:
+        """Give the record values; tell whether the kernel will leave scanning to others.
+
+        :raises FailedISCSITargetPortalLogin: it has not got them.
+        """
+        manual, result = True, self._update(values)
+        if "node.session.scan" in values and _does_not_know_it(result):
+            # open-iscsi before 2.0.874: the kernel scans by itself.
+            manual = False
+            values = {name: value for name, value in values.items() if name != "node.session.scan"}
+            result = self._update(values)
+        if result.code != 0:
+            what = f"its node record could not be given the values {', '.join(sorted(values))}"
+            raise self._failure(what, result)
+        return manual
 
     def _make(self, iface: str) -> None:
-        for attempt in range(1, _RECORD_TRIES + 1):
-            result = self._edit("--interface", iface, "--op", "new")
-            if result.code == 0:
-                return
-            if result.code != _DATABASE or attempt == _RECORD_TRIES:
-                break
-            # The database is one for the host: under many log-ins at once it is busy (bug 1944474).
-            self._call.pause(2.0 ** (attempt - 1))
-        raise self._failure("its node record could not be made", result)
+        result = self._edit_when_free("--interface", iface, "--op", "new")
+        if result.code != 0:
+            raise self._failure("its node record could not be made", result)
 
-    def _update(self, values: dict[str, str]) -> bool:
+    def _update(self, values: dict[str, str]) -> Result:
+        if not values:
+            return Result(0, "", "")
         words = [word for name, value in values.items() for word in ("-n", name, "-v", value)]
-        result = self._edit("--op", "update", *words, shown=2)
+        result = self._edit_when_free("--op", "update", *words, shown=2)
         if result.code != 0:
             LOG.debug(
                 "Values %s of the node record of %s: exit code %s",
@@ -211,7 +215,19 @@ class _Record:
                 self._target,
                 result.code,
             )
-        return result.code == 0
+        return result
+
+    def _edit_when_free(self, *words: str, shown: int = 0) -> Result:
+        """Have iscsiadm do something to this record, again if the database is busy.
+
+        It is one for the host: under many log-ins at once it is busy (bug 1944474).
+        """
+        for attempt in range(1, _RECORD_TRIES + 1):
+            result = self._edit(*words, shown=shown)
+            if result.code != _DATABASE or attempt == _RECORD_TRIES:
+                break
+            self._call.pause(2.0 ** (attempt - 1))
+        return result
 
     def restore(self, before: dict[str, str]) -> None:
         """Leave the record as it was before a log-in that failed."""
@@ -238,6 +254,12 @@ class _Record:
         return exception.FailedISCSITargetPortalLogin(
             f"Unable to login to iSCSI Target Portal: {self._target}: {what}: {explain(result)}"
         )
+
+
+def _does_not_know_it(result: Result) -> bool:
+    """Tell whether iscsiadm refused to set a value for its name; the code is newer than the
+    text."""
+    return result.code == _INVALID or (result.code != 0 and "Invalid param name" in result.err)
 
 
 def parse_settings(text: str) -> dict[str, str]:

@@ -7,11 +7,13 @@ import copy
 import json
 import logging
 import os
+from typing import Any
 
 import pytest
 from oslo_concurrency import processutils
 
 from os_brick import exception
+from os_brick.initiator import utils as initiator_utils
 from os_brick.testing import FakeHost
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import (
     changes,
@@ -242,16 +244,25 @@ def test_a_session_that_cannot_be_told_from_sysfs_is_no_reason_for_a_second(
     assert fake_host.sessions.all() == []
 
 
+@pytest.mark.parametrize("step", ["new", "update"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_busy_record_database_is_tried_again(fake_host: FakeHost, times: int) -> None:
-    fake_host.faults.fail("iscsiadm", "--op", "new", code=6, times=times)
-    volume = fake_host.iscsi_target().lun(1)
-    info = fake_host.connector().connect_volume(volume.properties)
+def test_a_busy_record_database_is_tried_again(fake_host: FakeHost, step: str, times: int) -> None:
+    fake_host.faults.fail("iscsiadm", "--op", step, code=6, times=times)
+    target = fake_host.iscsi_target()
+    volume, _other = target.lun(1), target.lun(2)
+    connector = fake_host.connector()
+    info = connector.connect_volume(volume.properties)
     assert info["path"] == "/dev/sda"
+    fake_host.pass_time(5)
+    assert disk_names(fake_host) == ["sda"], "and the session does not scan by itself"
+    assert initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN
+    connector.disconnect_volume(volume.properties, info)
+    assert fake_host.leftovers() == []
 
 
-def test_a_database_that_stays_busy_ends_the_attach(fake_host: FakeHost) -> None:
-    fake_host.faults.fail("iscsiadm", "--op", "new", code=6, times=100)
+@pytest.mark.parametrize("step", ["new", "update"])
+def test_a_database_that_stays_busy_ends_the_attach(fake_host: FakeHost, step: str) -> None:
+    fake_host.faults.fail("iscsiadm", "--op", step, code=6, times=100)
     volume = fake_host.iscsi_target().lun(1)
     with pytest.raises(exception.VolumeDeviceNotFound):
         fake_host.connector().connect_volume(volume.properties)
@@ -319,6 +330,15 @@ def test_a_log_in_that_hangs_is_stopped(fake_host: FakeHost) -> None:
     assert [one for one in fake_host.leftovers() if not one.startswith("node record")] == []
 
 
+@pytest.mark.parametrize("code", [1, 9, 20, 255])
+def test_values_that_a_record_does_not_get_end_the_attach(fake_host: FakeHost, code: int) -> None:
+    fake_host.faults.fail("iscsiadm", "--op", "update", code=code, times=1)
+    volume = fake_host.iscsi_target().lun(1)
+    with pytest.raises(exception.VolumeDeviceNotFound, match=f"session.scan.*exit code {code}"):
+        fake_host.connector().connect_volume(volume.properties)
+    assert fake_host.leftovers() == []
+
+
 @pytest.mark.parametrize("step", ["new", "update"])
 def test_a_record_command_that_hangs_is_a_failure_not_success(
     fake_host: FakeHost, step: str
@@ -341,12 +361,24 @@ def test_without_iscsid_the_attach_ends_and_says_what_to_do(fake_host: FakeHost)
     assert fake_host.leftovers() == []
 
 
-def test_an_open_iscsi_without_manual_scans_still_works(fake_host: FakeHost) -> None:
-    fake_host.faults.fail("iscsiadm", "--op", "update", "node.session.scan", code=7, times=1000)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"code": 7},
+        {"code": 255, "err": "iscsiadm: Cannot modify node.session.scan. Invalid param name.\n"},
+    ],
+    ids=["by code", "by text"],
+)
+def test_an_open_iscsi_without_manual_scans_still_works(
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(initiator_utils, "ISCSI_SUPPORTS_MANUAL_SCAN", True)
+    fake_host.faults.fail("iscsiadm", "--op", "update", "node.session.scan", **answer, times=1000)
     volume = fake_host.iscsi_target().lun(1)
     connector = fake_host.connector()
     info = connector.connect_volume(volume.properties)
     assert info["path"] == "/dev/sda"
+    assert not initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN
     connector.disconnect_volume(volume.properties, info)
     assert fake_host.leftovers() == []
 
@@ -657,6 +689,18 @@ def test_a_map_that_is_not_usable_fails_the_attach_and_leaves_nothing(fake_host:
     with pytest.raises(processutils.ProcessExecutionError):
         fake_host.connector(use_multipath=True).connect_volume(volume.properties)
     assert len(commands(fake_host, "multipath", "-C")) == 4
+    assert fake_host.leftovers() == []
+
+
+def test_what_the_kernel_scans_by_itself_at_a_failed_attachs_log_in_is_not_left(
+    fake_host: FakeHost,
+) -> None:
+    fake_host.faults.fail("iscsiadm", "--op", "update", "node.session.scan", code=7, times=1000)
+    fake_host.delays.disk_s = 0  # each is there when the log-in returns
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    fake_host.faults.fail("multipath", "-C", times=4)
+    with pytest.raises(processutils.ProcessExecutionError):
+        fake_host.connector(use_multipath=True).connect_volume(volume.properties)
     assert fake_host.leftovers() == []
 
 

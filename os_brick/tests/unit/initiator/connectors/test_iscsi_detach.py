@@ -113,6 +113,22 @@ def test_a_volume_that_was_never_here(fake_host: FakeHost) -> None:
     assert fake_host.leftovers() == []
 
 
+@pytest.mark.parametrize("key", ["auth_password", "discovery_auth_password"])
+def test_credentials_are_not_needed_any_more(fake_host: FakeHost, key: str) -> None:
+    target = fake_host.iscsi_target(
+        portals=2, chap=("user", "s3cret"), discovery_chap=("finder", "t0psecret")
+    )
+    volume = target.lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    del properties[key]
+    assert connector.extend_volume(properties) == volume.size
+    assert connector.get_volume_paths(properties) != []
+    connector.disconnect_volume(properties, info)
+    assert fake_host.leftovers() == []
+
+
 @BOTH
 def test_other_luns_of_the_session_stay_and_so_does_the_session(
     fake_host: FakeHost, multipath: bool

@@ -7,7 +7,10 @@ from functools import partial
 from typing import Any
 
 import pytest
+from oslo_concurrency import processutils
+from oslo_config import cfg
 
+from os_brick import exception
 from os_brick.testing import FakeHost
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import commands, side_by_side
 
@@ -136,6 +139,63 @@ def test_attach_and_detach_of_one_volume_exclude_each_other(fake_host: FakeHost)
     assert gone is None
     assert again["scsi_wwn"] == volume.wwid
     connector.disconnect_volume(volume.properties, again)
+    assert fake_host.leftovers() == []
+
+
+def test_what_a_failed_attach_still_brings_up_is_not_taken_by_the_next(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    slow = volume.target.portals[1]
+    slow.login_s = 1
+    fake_host.at(0.5, lambda: fake_host.faults.slow_writes.update(scan=60))
+    fake_host.faults.fail("multipath", "-C", times=4)  # the map of the first path cannot be used
+    connector = fake_host.connector(use_multipath=True)
+    with pytest.raises(processutils.ProcessExecutionError):
+        connector.connect_volume(volume.properties)
+    began = fake_host.now
+    assert began < 60, "the slow path is under way"
+    fake_host.faults.slow_writes.clear()
+    info = connector.connect_volume(volume.properties)
+    assert fake_host.now < began + 5, "and keeps nobody"
+    opening = fake_host.open(info["path"])
+    first, *more = fake_host.disks()
+    assert more == []
+    fake_host.pass_time(100)
+    assert first in fake_host.disks()
+    assert len(fake_host.multipathd.maps()[0].slaves) == 2, "the next attach brings its own"
+    opening.close()
+    connector.disconnect_volume(volume.properties, info)
+    assert fake_host.leftovers() == []
+
+
+def test_the_only_path_is_waited_for_until_an_earlier_attach_is_done_with_it(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target().lun(1)
+    stuck: list[str] = []
+
+    def stick(name: str) -> None:
+        if name.endswith("block") and "devices/2:0:0:1" in name and not stuck:
+            stuck.append(name)
+            fake_host.pass_time(60)
+
+    fake_host.faults.on_read = stick  # the path's thread is kept past its call's end
+    cfg.CONF.set_override("call_timeout", 20, group="os_brick")
+    try:
+        with pytest.raises(exception.BrickException):
+            fake_host.connector(use_multipath=True).connect_volume(volume.properties)
+    finally:
+        cfg.CONF.clear_override("call_timeout", group="os_brick")
+    assert stuck
+    assert fake_host.now < 60
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    fake_host.write(info["path"], b"data")
+    fake_host.pass_time(200)
+    assert fake_host.lost == []
+    connector.disconnect_volume(volume.properties, info)
+    assert volume.data == b"data"
     assert fake_host.leftovers() == []
 
 
