@@ -779,6 +779,15 @@ def test_a_session_of_others_is_kept_when_the_attach_fails(
     assert fake_host.inventory() == before
 
 
+def test_a_multipathd_that_is_late_is_waited_for(fake_host: FakeHost) -> None:
+    """It is busy with other maps; the guest would have a single path for good."""
+    fake_host.delays.multipath_build_s = 4
+    fake_host.faults.fail("multipathd", "show", "status", out="timeout\n")
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    info = fake_host.connector(use_multipath=True).connect_volume(volume.properties)
+    assert info["path"] == "/dev/dm-0"
+
+
 # -- the right volume ----------------------------------------------------------------------
 @BOTH
 def test_a_stale_disk_of_another_volume_is_never_returned(
