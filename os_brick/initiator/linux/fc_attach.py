@@ -32,7 +32,6 @@ from os_brick.initiator.linux import (
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc_bring_up import BringUp, PathState
 from os_brick.initiator.linux.fc_links import LinkNames
-from os_brick.initiator.linux.fc_paths import Ways
 from os_brick.initiator.linux.fc_scan import Scanner
 from os_brick.initiator.linux.fc_volume import FcVolume
 from os_brick.initiator.linux.host import Host
@@ -88,9 +87,7 @@ class Attempt:
         self._kept: Map | Disk | None = None
         self._closed = threading.Event()
         self._settling = False
-        self._before = {
-            (disk.hctl, disk.instance) for disk in self._devices(self._paths.first_ways)
-        }
+        self._before = fc_paths.read_numbered(host.sysfs, volume)
 
     # -- one device ---------------------------------------------------------------------------
     def single_path(self) -> Attached:
@@ -296,13 +293,15 @@ class Attempt:
             self._scanner.undo(call)
 
     def _made(self) -> list[Found]:
+        at_address = fc_paths.find_devices(self._host.sysfs, self._paths.read_ways().meant)
         return [
-            Found(disk, was_there=(disk.hctl, disk.instance) in self._before)
-            for disk in self._devices(self._paths.read_ways())
+            Found(disk, was_there=not self._is_ours(disk))
+            for disk in dict.fromkeys((*at_address, *self._paths.disks()))
         ]
 
-    def _devices(self, ways: Ways) -> list[Disk]:
-        return fc_paths.find_devices(self._host.sysfs, ways.meant)
+    def _is_ours(self, disk: Disk) -> bool:
+        was_there = (disk.hctl, disk.instance) in self._before
+        return not was_there and self._scanner.may_have_made(disk)
 
     # -- what to say --------------------------------------------------------------------------
     def _report_missing(self) -> None:

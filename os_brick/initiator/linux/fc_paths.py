@@ -130,6 +130,25 @@ def find_devices(sysfs: Tree, paths: Iterable[FcPath]) -> list[Disk]:
     return list(dict.fromkeys(device for device in found if device is not None))
 
 
+def read_numbered(sysfs: Tree, volume: FcVolume) -> frozenset[tuple[Hctl, int]]:
+    """Return all SCSI devices of this host, each with its instance, that have a number which the
+    volume's LUN may have, behind whichever port.
+
+    No port has to be readable for this. It is for telling later which devices were there before.
+
+    :raises OSError: the host could not be looked at.
+    """
+    numbers = {lun for target in volume.targets for lun in scsi.lun_variants(target.lun)}
+    found = set()
+    for name in sysfs.names("bus/scsi/devices"):
+        hctl = Hctl.parse(name)
+        if hctl is not None and hctl.lun in numbers:
+            instance = scsi.device_instance(sysfs, hctl)
+            if instance is not None:
+                found.add((hctl, instance))
+    return frozenset(found)
+
+
 # -- decide ----------------------------------------------------------------------------------
 def wildcards(hbas: Iterable[Hba], volume: FcVolume) -> list[Scan]:
     """Return the scans for a volume none of whose target ports is known to any port of this host.
