@@ -26,7 +26,6 @@ from os_brick.initiator.linux import (
     read_only,
     scsi,
     scsi_attach,
-    scsi_removal,
     scsi_volume,
 )
 from os_brick.initiator.linux.call import Call
@@ -204,25 +203,26 @@ class Attempt:
         return scsi_attach.is_there(self._host, self._kept)
 
     def _path_ended(self, state: PathState) -> None:
-        """See to a path that came up after the attach had returned or failed.
+        """See to a path that came up after the attach had returned or failed; its thread calls
+        this, which has the path in hand still.
 
-        It is removed if nobody wants it any more. If another call for this volume is under way by
-        then, the disk may be in its hands, so it is left to that one.
+        It is removed if nobody wants it any more. So it is if another call for this volume is under
+        way by then: that one does not know of it. An attach that waits for this very path has the
+        volume's locks, so these are not waited for.
         """
         with self._mutex:
-            if not self._over or state.found is None or state.found.was_there:
+            if not self._over or state.found is None:
                 return
         call = self._call.later(f"late path {state.path}", _LATE_LIMIT_S)
         disk = state.found.disk
         try:
             call.wait_until(self._closed.is_set, what="end of the attach")
             with self._in_turn(call), self._volume_is_free() as free:
-                if self._is_wanted() and scsi_attach.joins(self._host, self._kept, disk):
+                wanted = free and self._is_wanted()
+                if wanted and scsi_attach.joins(self._host, self._kept, disk):
                     LOG.info("Late path %s joined %s", state.path, self._kept)
-                elif free:
-                    self._remove_late(call, disk)
-                else:
-                    LOG.warning("Late path %s is left to another call for its volume", state.path)
+                elif self._is_ours(disk):
+                    self._remove_late(call, disk, free)
         except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
             LOG.warning(
                 "Late path %s could not be cleaned up, leftovers may remain: %s", state.path, exc
@@ -253,15 +253,12 @@ class Attempt:
                 for name in sorted(set(self._volume.lock_names))
             )
 
-    def _remove_late(self, call: Call, disk: Disk) -> None:
-        scsi_removal.carry_out(
-            self._host,
-            call,
-            scsi_removal.plan(self._host, [disk], None),
-            force=False,
-            errors=exception.ExceptionChainer(),
-            flush_limit_s=_LATE_LIMIT_S,
-        )
+    def _remove_late(self, call: Call, disk: Disk, volume_is_free: bool) -> None:
+        LOG.info("Late path %s is not wanted any more", disk)
+        if volume_is_free:
+            scsi_attach.remove_made(self._host, call, [Found(disk, was_there=False)])
+        else:
+            scsi_attach.remove_path(self._host, call, disk)
         if self._kept is None:
             self._scanner.undo(call)
 

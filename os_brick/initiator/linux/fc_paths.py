@@ -36,6 +36,14 @@ class FcPath:
             return f"{self.hba} is {self.hba.state}"
         return "" if self.port.is_online else f"the port is {self.port.state}"
 
+    @property
+    def lock_name(self) -> str:
+        """Name of the lock of whoever has this path in hand until he has settled what came by it;
+        no other path of this host has it."""
+        port = self.port
+        address = f"{port.host}:{port.channel}:{port.target}:{scsi.plain_lun(self.lun)}"
+        return f"fc path {address} of {port.port_name}"
+
     def __str__(self) -> str:
         return f"LUN {self.lun} of {self.port}"
 
