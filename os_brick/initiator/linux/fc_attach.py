@@ -129,9 +129,10 @@ class Attempt:
 
     # -- many paths ---------------------------------------------------------------------------
     def multipath(self) -> Attached:
-        """Attach and return the map, with whatever paths it has; a disk if there is none.
+        """Attach and return the map, with whatever paths it has; if there is none, the first disk
+        that can be read.
 
-        :raises NoFibreChannelVolumeDeviceFound: no path gave a disk; names ports, LUNs and reasons.
+        :raises NoFibreChannelVolumeDeviceFound: there is neither; names ports, LUNs and reasons.
         :raises WrongVolume: the paths lead to different volumes.
         """
         daemon = self._call.side_by_side(
@@ -164,8 +165,8 @@ class Attempt:
         self._report_missing()
         return attached
 
-    def _choose(self, disks: Sequence[Disk]) -> Disk:
-        return self._first_readable() or disks[0]
+    def _choose(self, _disks: Sequence[Disk]) -> Disk:
+        return self._wait_for_readable()
 
     def _see_writable(self, attached: Attached) -> None:
         """Give a device that came up read-only the time to become writable (bug 1495701)."""
@@ -302,17 +303,20 @@ class Attempt:
 
     # -- what to say --------------------------------------------------------------------------
     def _report_missing(self) -> None:
-        failures = self._paths.failures()
-        if failures:
-            LOG.warning(
-                "Attached %s without these paths: %s",
-                self._volume,
-                scsi_attach.describe_failures(failures),
-            )
+        told = self._describe_failures()
+        if told:
+            LOG.warning("Attached %s without these paths: %s", self._volume, told)
+
+    def _describe_failures(self) -> str:
+        """Return what became of the paths that gave no disk, for people. Never raises."""
+        try:
+            return scsi_attach.describe_failures(self._paths.failures())
+        except OSError as exc:
+            return f"The host cannot be looked at: {exc}"
 
     def _not_found(self) -> exception.NoFibreChannelVolumeDeviceFound:
         told = "; ".join(f"{disk} cannot be read" for disk in self._paths.disks())
-        told = told or scsi_attach.describe_failures(self._paths.failures())
+        told = told or self._describe_failures()
         if not told:
             ports = ", ".join(f"0x{wwpn}" for wwpn in self._volume.wwpns)
             told = f"None of its target ports ({ports}) is known here: check the zoning"

@@ -20,7 +20,7 @@ from os_brick.initiator.linux.fc import Hba
 from os_brick.initiator.linux.fc_paths import FcPath, Scan, Ways
 from os_brick.initiator.linux.fc_volume import FcTarget, FcVolume
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.scsi import Disk
+from os_brick.initiator.linux.scsi import Disk, Hctl
 from os_brick.initiator.linux.zfcp import Unit
 
 LOG = logging.getLogger(__name__)
@@ -58,8 +58,41 @@ class HostScanner:
         self._host = host
 
     def look_for_ports(self, call: Call, hbas: Sequence[Hba], volume: FcVolume, ways: Ways) -> None:
-        if not ways.meant:
-            carry_out(self._host, call, fc_paths.wildcards(hbas, volume))
+        scans = [] if ways.meant else fc_paths.wildcards(hbas, volume)
+        if not scans:
+            return
+        before = self._strangers(hbas, volume)
+        carry_out(self._host, call, scans)
+        after = self._strangers(hbas, volume)
+        if before is None or after is None:
+            LOG.warning("What the scan by wildcard for %s has brought in cannot be seen", volume)
+            return
+        hosts = {scan.host for scan in scans}
+        came = sorted(hctl for hctl, _instance in after - before if hctl.host in hosts)
+        if came:
+            LOG.warning(
+                "The scan by wildcard for %s has also brought in devices of other volumes, which "
+                "stay: %s",
+                volume,
+                ", ".join(map(str, came)),
+            )
+
+    def _strangers(
+        self, hbas: Sequence[Hba], volume: FcVolume
+    ) -> frozenset[tuple[Hctl, int]] | None:
+        """Return the devices, with their instances, that have the number of the volume's LUN behind
+        ports of others; None if the host cannot be looked at.
+
+        They are only told of: others may have asked for them at the same moment.
+        """
+        sysfs = self._host.sysfs
+        try:
+            meant = fc_paths.read_ways(sysfs, hbas, volume, strict=False).meant
+            ours = {(disk.hctl, disk.instance) for disk in fc_paths.find_devices(sysfs, meant)}
+            return fc_paths.read_numbered(sysfs, volume) - ours
+        except OSError as exc:
+            LOG.debug("The devices of the host cannot be looked at: %s", exc)
+            return None
 
     def scan(self, call: Call, path: FcPath) -> None:
         _write(self._host, call, Scan.of(path))
