@@ -105,6 +105,12 @@ class Zfcp:
             f"zfcp unit {lun} of 0x{wwpn} on {self.address(hba)}" for hba, wwpn, lun in self._units
         )
 
+    def configure(self, hba: Hba, port: TargetPort, lun: int) -> None:
+        """Configure a unit as another program does."""
+        with self._world.lock:
+            self._add_unit(hba, f"0x{port.wwpn}", _fcp_lun(lun))
+        self._world.notify()
+
     # -- what root writes to sysfs ---------------------------------------------------------
     def write(self, path: str, text: str, limit_s: float) -> None:
         """Do as a write to one of the driver's files does.

@@ -167,7 +167,12 @@ class FibreChannelConnector(base.BaseLinuxConnector):
         path_used = utils.get_dev_path(connection_properties, device_info)
         with self._detaching(volume, force, ignore_errors) as (call, errors):
             presence = fc_detach.find(
-                self.host, call, volume, base.known_wwid(device_info), path_used
+                self.host,
+                call,
+                volume,
+                self._link_names,
+                base.known_wwid(device_info),
+                path_used,
             )
             fc_detach.detach(
                 self.host,
@@ -192,7 +197,7 @@ class FibreChannelConnector(base.BaseLinuxConnector):
             self._public_call(f"Extend of {volume}") as call,
             self.host.locks.held(call, volume.lock_names),
         ):
-            presence = fc_detach.find(self.host, call, volume)
+            presence = fc_detach.find(self.host, call, volume, self._link_names)
             return self._extend(call, connection_properties, presence.disks, presence.maps)
 
     def get_search_path(self) -> str:

@@ -26,13 +26,11 @@ from os_brick.initiator.linux import (
     read_only,
     scsi,
     scsi_attach,
-    scsi_removal,
     scsi_volume,
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc_bring_up import BringUp, PathState
 from os_brick.initiator.linux.fc_links import LinkNames
-from os_brick.initiator.linux.fc_paths import Ways
 from os_brick.initiator.linux.fc_scan import Scanner
 from os_brick.initiator.linux.fc_volume import FcVolume
 from os_brick.initiator.linux.host import Host
@@ -88,9 +86,7 @@ class Attempt:
         self._kept: Map | Disk | None = None
         self._closed = threading.Event()
         self._settling = False
-        self._before = {
-            (disk.hctl, disk.instance) for disk in self._devices(self._paths.first_ways)
-        }
+        self._before = fc_paths.read_numbered(host.sysfs, volume)
 
     # -- one device ---------------------------------------------------------------------------
     def single_path(self) -> Attached:
@@ -133,18 +129,19 @@ class Attempt:
 
     # -- many paths ---------------------------------------------------------------------------
     def multipath(self) -> Attached:
-        """Attach and return the map, with whatever paths it has; a disk if there is none.
+        """Attach and return the map, with whatever paths it has; if there is none, the first disk
+        that can be read.
 
-        :raises NoFibreChannelVolumeDeviceFound: no path gave a disk; names ports, LUNs and reasons.
+        :raises NoFibreChannelVolumeDeviceFound: there is neither; names ports, LUNs and reasons.
         :raises WrongVolume: the paths lead to different volumes.
         """
         daemon = self._call.side_by_side(
-            {"multipathd": partial(multipath.daemon_answers, self._host, self._call)}
+            {"multipathd": partial(multipath.is_daemon_there, self._host, self._call)}
         )
 
         def answers() -> bool | None:
             ended = daemon.ended().get("multipathd")
-            return None if ended is None else bool(ended.value)
+            return None if ended is None else ended.value
 
         with self._undone_on_failure():
             self._paths.run()
@@ -168,8 +165,8 @@ class Attempt:
         self._report_missing()
         return attached
 
-    def _choose(self, disks: Sequence[Disk]) -> Disk:
-        return self._first_readable() or disks[0]
+    def _choose(self, _disks: Sequence[Disk]) -> Disk:
+        return self._wait_for_readable()
 
     def _see_writable(self, attached: Attached) -> None:
         """Give a device that came up read-only the time to become writable (bug 1495701)."""
@@ -207,25 +204,26 @@ class Attempt:
         return scsi_attach.is_there(self._host, self._kept)
 
     def _path_ended(self, state: PathState) -> None:
-        """See to a path that came up after the attach had returned or failed.
+        """See to a path that came up after the attach had returned or failed; its thread calls
+        this, which has the path in hand still.
 
-        It is removed if nobody wants it any more. If another call for this volume is under way by
-        then, the disk may be in its hands, so it is left to that one.
+        It is removed if nobody wants it any more. So it is if another call for this volume is under
+        way by then: that one does not know of it. An attach that waits for this very path has the
+        volume's locks, so these are not waited for.
         """
         with self._mutex:
-            if not self._over or state.found is None or state.found.was_there:
+            if not self._over or state.found is None:
                 return
         call = self._call.later(f"late path {state.path}", _LATE_LIMIT_S)
         disk = state.found.disk
         try:
             call.wait_until(self._closed.is_set, what="end of the attach")
             with self._in_turn(call), self._volume_is_free() as free:
-                if self._is_wanted() and scsi_attach.joins(self._host, self._kept, disk):
+                wanted = free and self._is_wanted()
+                if wanted and scsi_attach.joins(self._host, self._kept, disk):
                     LOG.info("Late path %s joined %s", state.path, self._kept)
-                elif free:
-                    self._remove_late(call, disk)
-                else:
-                    LOG.warning("Late path %s is left to another call for its volume", state.path)
+                elif self._is_ours(disk):
+                    self._remove_late(call, disk, free)
         except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
             LOG.warning(
                 "Late path %s could not be cleaned up, leftovers may remain: %s", state.path, exc
@@ -256,15 +254,12 @@ class Attempt:
                 for name in sorted(set(self._volume.lock_names))
             )
 
-    def _remove_late(self, call: Call, disk: Disk) -> None:
-        scsi_removal.carry_out(
-            self._host,
-            call,
-            scsi_removal.plan(self._host, [disk], None),
-            force=False,
-            errors=exception.ExceptionChainer(),
-            flush_limit_s=_LATE_LIMIT_S,
-        )
+    def _remove_late(self, call: Call, disk: Disk, volume_is_free: bool) -> None:
+        LOG.info("Late path %s is not wanted any more", disk)
+        if volume_is_free:
+            scsi_attach.remove_made(self._host, call, [Found(disk, was_there=False)])
+        else:
+            scsi_attach.remove_path(self._host, call, disk)
         if self._kept is None:
             self._scanner.undo(call)
 
@@ -296,27 +291,32 @@ class Attempt:
             self._scanner.undo(call)
 
     def _made(self) -> list[Found]:
+        at_address = fc_paths.find_devices(self._host.sysfs, self._paths.read_ways().meant)
         return [
-            Found(disk, was_there=(disk.hctl, disk.instance) in self._before)
-            for disk in self._devices(self._paths.read_ways())
+            Found(disk, was_there=not self._is_ours(disk))
+            for disk in dict.fromkeys((*at_address, *self._paths.disks()))
         ]
 
-    def _devices(self, ways: Ways) -> list[Disk]:
-        return fc_paths.find_devices(self._host.sysfs, ways.meant)
+    def _is_ours(self, disk: Disk) -> bool:
+        was_there = (disk.hctl, disk.instance) in self._before
+        return not was_there and self._scanner.may_have_made(disk)
 
     # -- what to say --------------------------------------------------------------------------
     def _report_missing(self) -> None:
-        failures = self._paths.failures()
-        if failures:
-            LOG.warning(
-                "Attached %s without these paths: %s",
-                self._volume,
-                scsi_attach.describe_failures(failures),
-            )
+        told = self._describe_failures()
+        if told:
+            LOG.warning("Attached %s without these paths: %s", self._volume, told)
+
+    def _describe_failures(self) -> str:
+        """Return what became of the paths that gave no disk, for people. Never raises."""
+        try:
+            return scsi_attach.describe_failures(self._paths.failures())
+        except OSError as exc:
+            return f"The host cannot be looked at: {exc}"
 
     def _not_found(self) -> exception.NoFibreChannelVolumeDeviceFound:
         told = "; ".join(f"{disk} cannot be read" for disk in self._paths.disks())
-        told = told or scsi_attach.describe_failures(self._paths.failures())
+        told = told or self._describe_failures()
         if not told:
             ports = ", ".join(f"0x{wwpn}" for wwpn in self._volume.wwpns)
             told = f"None of its target ports ({ports}) is known here: check the zoning"

@@ -2,11 +2,14 @@
 """Bringing up the paths of a Fibre Channel volume, side by side.
 
 Each path comes up in a thread of its own, since a scan behind a port that is just lost blocks in
-the kernel for as long as that tries to reach it.
+the kernel for as long as that tries to reach it. The thread has the path's lock until it has
+settled what came of it: so an attach never takes a disk that a thread of an earlier one is about
+to take away.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from functools import partial
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import fc, fc_paths, scsi_volume
+from os_brick.initiator.linux import fc, fc_paths, fc_turns, scsi_volume
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc_paths import FcPath, Ways
 from os_brick.initiator.linux.fc_scan import Scanner
@@ -26,10 +29,16 @@ from os_brick.initiator.linux.scsi_volume import Found
 
 LOG = logging.getLogger(__name__)
 
+_IN_HAND = "an earlier attach still waits for what the kernel shows there"
+
 # What was scanned last gets so long to appear.
 _LAST_LOOK_S = 2.0
 # A scan that the kernel has not finished by then will hardly give anything.
 _WATCH_S = 600.0
+# A thread that has come to its end lets go of its path.
+_MOMENT_S = 0.5
+# Where nothing but paths that an earlier attach has in hand may give a disk, as long as a scan.
+_TURN_S = 120.0
 
 
 @dataclass
@@ -37,6 +46,9 @@ class PathState:
     """What is known of one path while it comes up; written by its thread, read by the attach."""
 
     path: FcPath
+    waiting: bool = False
+    """An earlier attach has not settled yet what comes by it. That may take long, so nobody waits
+    for this path who has another."""
     scanned: bool = False
     blocked: bool = False
     """A scan has not come back from the kernel, which goes on with it."""
@@ -93,12 +105,18 @@ class BringUp:
             )
             if connected:
                 self._start(connected)
-                self._call.wait_until(
-                    lambda: self.disks() or not self.is_busy(),
-                    what="disk of the LUN",
-                    event=self.news,
-                )
+                self._wait_for_disk()
                 return
+
+    def _wait_for_disk(self) -> None:
+        patience_end_s = self._call.elapsed_s() + _TURN_S
+
+        def is_clear() -> bool:
+            waiting = any(state.waiting for state in self._states.values())
+            in_vain = not waiting or self._call.elapsed_s() >= patience_end_s
+            return bool(self.disks()) or (in_vain and not self.is_busy())
+
+        self._call.wait_until(is_clear, what="disk of the LUN", event=self.news)
 
     def read_ways(self) -> Ways:
         """Return the ways to the volume as they are now; what cannot be read is left out."""
@@ -115,7 +133,7 @@ class BringUp:
         """Bring up each path that is connected."""
         self._states = {path: PathState(path) for path in connected}
         self._call.side_by_side(
-            {str(path): partial(self._work, state) for path, state in self._states.items()}
+            {path.lock_name: partial(self._work, state) for path, state in self._states.items()}
         )
 
     # -- what came of it ----------------------------------------------------------------------
@@ -129,8 +147,8 @@ class BringUp:
         return {state.found.disk: state.path for state in states if state.found is not None}
 
     def is_busy(self) -> bool:
-        """Tell whether a path is under way."""
-        return not all(state.ended for state in self._states.values())
+        """Tell whether a path is under way, and not kept waiting by an earlier attach."""
+        return not all(state.ended or state.waiting for state in self._states.values())
 
     def wait_for_all(self, call: Call, limit_s: float) -> None:
         """Return when no path is under way any more, or after so many seconds."""
@@ -147,8 +165,7 @@ class BringUp:
                 told[path] = exception.BrickException(path.trouble)
         for path, state in self._states.items():
             if state.found is None:
-                under_way = None if state.ended else exception.BrickException("still under way")
-                told[path] = state.error or under_way
+                told[path] = state.error or _unfinished(state)
         return [*told.items(), *self._unseen(ways)]
 
     def _unseen(self, ways: Ways) -> list[tuple[object, Exception | None]]:
@@ -168,36 +185,71 @@ class BringUp:
     def _work(self, state: PathState) -> None:
         found: Found | None = None
         error: Exception | None = None
-        try:
-            with self._call.step(f"find {state.path}") as step:
-                found = self._find(state)
-                step.outcome = str(found.disk) if found else "not found"
-        except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
-            LOG.warning("No path by %s: %s", state.path, exc)
-            error = exc
-        state.found, state.error, state.ended = found, error, True
-        self.news.set()
-        if found is None and state.blocked:
-            self._watch(state)
-        self._when_ended(state)
+        with contextlib.ExitStack() as turn:
+            try:
+                call = self._take_turn(turn, state)
+                with call.step(f"find {state.path}") as step:
+                    found = self._find(call, state)
+                    step.outcome = str(found.disk) if found else "not found"
+            except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
+                LOG.warning("No path by %s: %s", state.path, exc)
+                error = exc
+            state.found, state.error, state.ended = found, error, True
+            self.news.set()
+            if found is None and state.blocked:
+                self._watch(state)
+            self._when_ended(state)
+
+    def _take_turn(self, turn: contextlib.ExitStack, state: PathState) -> Call:
+        """Take a path in hand until ``turn`` is closed; wait while an earlier attach has it.
+
+        :returns: the call to go on with; it may have become another, as that may take long.
+        :raises BrickException: it took too long, or nobody wants a disk by then.
+        """
+        with fc_turns.Queue(self._host.locks, state.path, turn) as queue:
+            if self._call.wait_until(queue.is_mine, what="its path", limit_s=_MOMENT_S):
+                return self._call
+            state.waiting = True
+            self.news.set()
+            call = self._call.later(f"turn for {state.path}", _WATCH_S)
+            try:
+                with call.step(f"wait for an earlier attach by {state.path}"):
+                    call.wait_until(
+                        lambda: self._is_over() or queue.is_mine(), what="earlier attach"
+                    )
+            finally:
+                state.waiting = False
+            if self._is_over() or not queue.is_mine():
+                raise exception.BrickException(_IN_HAND)
+        return self._call.later(f"find {state.path}", _WATCH_S)
 
     def _watch(self, state: PathState) -> None:
-        """Wait for what the kernel may still show: nobody else would know whence it came."""
+        """Wait for what the kernel may still show: nobody else would know whence it came.
+
+        A later attach that waits for the path is let have it. That one finds what comes, whichever
+        scan it comes by.
+        """
         call = self._call.later(f"scan of {state.path}", _WATCH_S)
-        disk = call.wait_until(
-            lambda: fc_paths.find_disk(self._host.sysfs, state.path), what="disk of the LUN"
+
+        def look() -> Disk | None:
+            return fc_paths.find_disk(self._host.sysfs, state.path)
+
+        call.wait_until(
+            lambda: look() or fc_turns.is_awaited(self._host.locks, state.path),
+            what="disk of the LUN",
         )
+        disk = look()
         if disk is not None:
             state.found = Found(disk, was_there=False)
 
-    def _find(self, state: PathState) -> Found | None:
+    def _find(self, call: Call, state: PathState) -> Found | None:
         path, sysfs = state.path, self._host.sysfs
 
         def scan() -> None:
             if state.blocked:
                 return
             try:
-                self._scanner.scan(self._call, path)
+                self._scanner.scan(call, path)
             except (TimeoutError, exception.ExecutionTimeout):
                 state.blocked = True
                 raise
@@ -206,7 +258,7 @@ class BringUp:
 
         return scsi_volume.find_or_scan(
             self._host,
-            self._call,
+            call,
             look=lambda: fc_paths.find_disk(sysfs, path),
             coming=lambda: fc_paths.find_bare(sysfs, path) is not None,
             scan=scan,
@@ -215,3 +267,10 @@ class BringUp:
             attempts=self._attempts - 2,
             enough=lambda: self._is_over() or (state.scanned and bool(self.disks())),
         )
+
+
+def _unfinished(state: PathState) -> Exception | None:
+    """Return why a path that has met no error has given no disk yet; None if there is none."""
+    if state.ended:
+        return None
+    return exception.BrickException(_IN_HAND if state.waiting else "still under way")

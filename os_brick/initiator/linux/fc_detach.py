@@ -16,18 +16,21 @@ from oslo_log import log as logging
 from os_brick import exception
 from os_brick.initiator.linux import (
     fc,
+    fc_links,
     fc_paths,
     multipath,
     multipath_lookup,
+    nodes,
     scsi,
     scsi_removal,
     zfcp,
 )
 from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.fc_links import LinkNames
 from os_brick.initiator.linux.fc_paths import FcPath
 from os_brick.initiator.linux.fc_volume import FcVolume
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.identity import Identity
+from os_brick.initiator.linux.identity import Identity, from_udev
 from os_brick.initiator.linux.multipath import Map
 from os_brick.initiator.linux.scsi import Disk
 from os_brick.initiator.linux.zfcp import Unit
@@ -37,6 +40,7 @@ LOG = logging.getLogger(__name__)
 # A device that was just scanned has its disk when the driver has asked it many things.
 _DRIVER_S = 30.0
 _MAP_LINK = "/dev/disk/by-id/dm-uuid-mpath-"
+_MAP_NAME = "/dev/mapper/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,46 +50,83 @@ class Presence:
     :ivar disks: its disks.
     :ivar maps: its multipath maps, those that have lost all their paths included.
     :ivar units: what is configured for it on IBM Z and has no disk.
+    :ivar doubtful: a map that the caller has used, has lost all its paths, and may be another
+        volume's.
     """
 
     disks: tuple[Disk, ...]
     maps: tuple[Map, ...]
     units: tuple[Unit, ...]
+    doubtful: Map | None = None
 
 
 # -- find ------------------------------------------------------------------------------------
 def find(
-    host: Host, call: Call, volume: FcVolume, known_wwid: str = "", path_used: str | None = None
+    host: Host,
+    call: Call,
+    volume: FcVolume,
+    link_names: LinkNames,
+    known_wwid: str = "",
+    path_used: str | None = None,
 ) -> Presence:
     """Return what of a volume is here.
 
+    :param link_names: names that udev may give to a path on this platform.
     :param known_wwid: the identity the volume had when it was attached, if the caller knows it: a
         disk that says otherwise is another volume that has the LUN by now, and is left alone.
-    :param path_used: the path that the caller was given; a link by wwid names the volume too.
+    :param path_used: the path that the caller was given. It names the volume too if it is a link by
+        wwid, or the link of a path by a port that the volume is not meant for.
     :raises WrongVolume: the disks at its address are different volumes, and it is not known which
         of them is meant.
     :raises OSError: the host could not be looked at.
     """
     with call.step("find the volume") as step:
-        wwid = known_wwid or volume.wwid or _wwid_in(path_used)
+        named = _find_map_named(host, path_used)
+        wwid = known_wwid or volume.wwid or _wwid_in(path_used, named)
         hbas = fc.read_hbas(host.sysfs)
         ways = fc_paths.read_ways(host.sysfs, hbas, volume)
         at_address = _devices(host, call, ways.meant)
         ours = [disk for disk in at_address if not _is_another(host, disk, wwid)]
         _check_unanimous(host, ours)
-        disks = (*ours, *_strays(host, call, ways.others, ours, wwid))
+        linked = _linked(host, ways.others, link_names, path_used)
+        disks = (*ours, *_strays(host, call, ways.others, ours, linked, wwid))
         maps = multipath.find_maps(host.sysfs, disks)
         if not maps and wwid:
             # The kernel removes paths that were lost for long; their map stays.
             orphan = multipath_lookup.find_map(host, wwid)
             if orphan is not None and orphan.wwid == wwid:
                 maps = [orphan]
+        doubtful = None
+        if not disks and not maps:
+            orphan = _find_empty_map(host, path_used, wwid)
+            if orphan is not None and orphan == named and not wwid:
+                maps = [orphan]
+            else:
+                doubtful = orphan
         step.outcome = ", ".join(map(str, (*disks, *maps))) or "nothing"
-        return Presence(disks, tuple(maps), tuple(_units(host, ways.meant)))
+        return Presence(disks, tuple(maps), tuple(_units(host, ways.meant)), doubtful)
 
 
-def _wwid_in(path: str | None) -> str:
-    return path.removeprefix(_MAP_LINK) if path and path.startswith(_MAP_LINK) else ""
+def _wwid_in(path: str | None, named: Map | None) -> str:
+    """Return the wwid that a path tells: a link by wwid, or a map's name that is its wwid."""
+    if path and path.startswith(_MAP_LINK):
+        return path.removeprefix(_MAP_LINK)
+    return named.wwid if named is not None and path == f"{_MAP_NAME}{named.wwid}" else ""
+
+
+def _find_map_named(host: Host, path: str | None) -> Map | None:
+    """Return the map that a path names, and leads to; one by kernel name names none."""
+    one = multipath_lookup.find_map(host, path) if path and path.startswith(_MAP_NAME) else None
+    return one if one and path in (f"{_MAP_NAME}{one.label}", f"{_MAP_NAME}{one.wwid}") else None
+
+
+def _find_empty_map(host: Host, path: str | None, wwid: str) -> Map | None:
+    """Return the map that a path leads to if it has lost all its paths, and is not known to be
+    another volume's."""
+    one = multipath_lookup.find_map(host, path) if path and path.startswith("/") else None
+    if one is None or host.sysfs.names("block", one.name, "slaves"):
+        return None
+    return None if from_udev(one.wwid).is_wwid(wwid) is False else one
 
 
 def _devices(host: Host, call: Call, paths: Iterable[FcPath]) -> list[Disk]:
@@ -130,18 +171,57 @@ def _check_unanimous(host: Host, disks: Sequence[Disk]) -> None:
             known = disk, identity
 
 
+def _linked(
+    host: Host, others: Iterable[FcPath], by: LinkNames, path_used: str | None
+) -> Disk | None:
+    """Return the disk by a port that the volume is not meant for which the caller has used.
+
+    So it is when the zones are another host's, as after a live migration (bug 1406161), and nothing
+    is known but udev's link: it has to be the link of that very path, and to lead to its disk.
+    """
+    if not path_used or not path_used.startswith(f"{fc_links.BY_PATH}/"):
+        return None
+    name, leads_to = (
+        path_used.removeprefix(f"{fc_links.BY_PATH}/"),
+        nodes.kernel_name(host, path_used),
+    )
+    for path in others:
+        disk = fc_paths.find_disk(host.sysfs, path)
+        if disk and disk.name == leads_to and name in fc_links.names_of(by, path, disk):
+            return disk
+    return None
+
+
 def _strays(
-    host: Host, call: Call, others: Iterable[FcPath], ours: Sequence[Disk], wwid: str
+    host: Host,
+    call: Call,
+    others: Iterable[FcPath],
+    ours: Sequence[Disk],
+    linked: Disk | None,
+    wwid: str,
 ) -> list[Disk]:
     """Return disks of the volume that came by ports of this host which it is not meant for.
 
-    There the LUN's number may be another volume's, so they have to say that they are this one.
+    There the LUN's number may be another volume's, so they have to say that they are this one, or
+    the same as the one that the caller has used.
+
+    :param linked: that one; it does not count if it says that it is another volume.
     """
     identities = [scsi.read_identity(host.sysfs, disk) for disk in ours]
+    if linked is not None:
+        identity = scsi.read_identity(host.sysfs, linked)
+        if identity.is_wwid(wwid) is False or any(
+            identity.same_as(other) is False for other in identities
+        ):
+            LOG.warning("%s was said to be used but is another volume, it is left alone", linked)
+            linked = None
+        else:
+            identities.append(identity)
     found = []
     for disk in _devices(host, call, others):
         identity = scsi.read_identity(host.sysfs, disk)
-        if identity.is_wwid(wwid) or any(identity.same_as(other) for other in identities):
+        same = identity.is_wwid(wwid) or any(identity.same_as(other) for other in identities)
+        if same or disk == linked:
             found.append(disk)
     return found
 
@@ -175,6 +255,8 @@ def detach(
     :param errors: with ``force``, what failed; everything was attempted then.
     :raises BrickException: without ``force``, the first failure; what comes after it is in place.
     """
+    with errors.context(force, "Not everything can be told to be the volume's"):
+        _check_nothing_doubtful(presence)
     units = presence.units
     scsi_removal.detach(
         host,
@@ -185,6 +267,23 @@ def detach(
         errors=errors,
         flush_limit_s=flush_limit_s,
     )
+
+
+def _check_nothing_doubtful(presence: Presence) -> None:
+    """Refuse to say that nothing is here while the caller names a map that may hold its data.
+
+    A name such as ``/dev/dm-3`` from before a reboot may be another volume's by now.
+
+    :raises WrongVolume: he does.
+    """
+    one = presence.doubtful
+    if one is not None:
+        raise exception.WrongVolume(
+            device=one.path,
+            reason=f"This multipath map, {one.label}, has lost all its paths and may hold data "
+            "that was never written. That it is the volume's is not known, so it is left: detach "
+            f"with the path {_MAP_LINK}{one.wwid} if it is.",
+        )
 
 
 def _leave_units(host: Host, call: Call, units: Iterable[Unit]) -> None:

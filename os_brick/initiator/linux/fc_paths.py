@@ -36,6 +36,14 @@ class FcPath:
             return f"{self.hba} is {self.hba.state}"
         return "" if self.port.is_online else f"the port is {self.port.state}"
 
+    @property
+    def lock_name(self) -> str:
+        """Name of the lock of whoever has this path in hand until he has settled what came by it;
+        no other path of this host has it."""
+        port = self.port
+        address = f"{port.host}:{port.channel}:{port.target}:{scsi.plain_lun(self.lun)}"
+        return f"fc path {address} of {port.port_name}"
+
     def __str__(self) -> str:
         return f"LUN {self.lun} of {self.port}"
 
@@ -128,6 +136,25 @@ def find_devices(sysfs: Tree, paths: Iterable[FcPath]) -> list[Disk]:
     """Return the disks at the end of paths, and devices that are no disks yet, each once."""
     found = (find_disk(sysfs, path) or find_bare(sysfs, path) for path in paths)
     return list(dict.fromkeys(device for device in found if device is not None))
+
+
+def read_numbered(sysfs: Tree, volume: FcVolume) -> frozenset[tuple[Hctl, int]]:
+    """Return all SCSI devices of this host, each with its instance, that have a number which the
+    volume's LUN may have, behind whichever port.
+
+    No port has to be readable for this. It is for telling later which devices were there before.
+
+    :raises OSError: the host could not be looked at.
+    """
+    numbers = {lun for target in volume.targets for lun in scsi.lun_variants(target.lun)}
+    found = set()
+    for name in sysfs.names("bus/scsi/devices"):
+        hctl = Hctl.parse(name)
+        if hctl is not None and hctl.lun in numbers:
+            instance = scsi.device_instance(sysfs, hctl)
+            if instance is not None:
+                found.add((hctl, instance))
+    return frozenset(found)
 
 
 # -- decide ----------------------------------------------------------------------------------

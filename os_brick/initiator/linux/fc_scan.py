@@ -20,6 +20,7 @@ from os_brick.initiator.linux.fc import Hba
 from os_brick.initiator.linux.fc_paths import FcPath, Scan, Ways
 from os_brick.initiator.linux.fc_volume import FcTarget, FcVolume
 from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.scsi import Disk, Hctl
 from os_brick.initiator.linux.zfcp import Unit
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +41,12 @@ class Scanner(Protocol):
         :raises OSError: the kernel's answer; or ProcessExecutionError.
         """
 
+    def may_have_made(self, disk: Disk) -> bool:
+        """Tell whether a disk that has appeared may have come by what was done here.
+
+        :raises OSError: the host could not be looked at.
+        """
+
     def undo(self, call: Call) -> None:
         """Take away what was configured and is not a disk. Never raises."""
 
@@ -51,11 +58,47 @@ class HostScanner:
         self._host = host
 
     def look_for_ports(self, call: Call, hbas: Sequence[Hba], volume: FcVolume, ways: Ways) -> None:
-        if not ways.meant:
-            carry_out(self._host, call, fc_paths.wildcards(hbas, volume))
+        scans = [] if ways.meant else fc_paths.wildcards(hbas, volume)
+        if not scans:
+            return
+        before = self._strangers(hbas, volume)
+        carry_out(self._host, call, scans)
+        after = self._strangers(hbas, volume)
+        if before is None or after is None:
+            LOG.warning("What the scan by wildcard for %s has brought in cannot be seen", volume)
+            return
+        hosts = {scan.host for scan in scans}
+        came = sorted(hctl for hctl, _instance in after - before if hctl.host in hosts)
+        if came:
+            LOG.warning(
+                "The scan by wildcard for %s has also brought in devices of other volumes, which "
+                "stay: %s",
+                volume,
+                ", ".join(map(str, came)),
+            )
+
+    def _strangers(
+        self, hbas: Sequence[Hba], volume: FcVolume
+    ) -> frozenset[tuple[Hctl, int]] | None:
+        """Return the devices, with their instances, that have the number of the volume's LUN behind
+        ports of others; None if the host cannot be looked at.
+
+        They are only told of: others may have asked for them at the same moment.
+        """
+        sysfs = self._host.sysfs
+        try:
+            meant = fc_paths.read_ways(sysfs, hbas, volume, strict=False).meant
+            ours = {(disk.hctl, disk.instance) for disk in fc_paths.find_devices(sysfs, meant)}
+            return fc_paths.read_numbered(sysfs, volume) - ours
+        except OSError as exc:
+            LOG.debug("The devices of the host cannot be looked at: %s", exc)
+            return None
 
     def scan(self, call: Call, path: FcPath) -> None:
         _write(self._host, call, Scan.of(path))
+
+    def may_have_made(self, disk: Disk) -> bool:
+        return True  # a disk does not tell which scan it came by
 
     def undo(self, call: Call) -> None:
         """Nothing is configured here."""
@@ -79,7 +122,7 @@ class ZfcpScanner:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._mutex = threading.Lock()
-        self._added: list[Unit] = []
+        self._added: list[tuple[Unit, FcPath]] = []
 
     def look_for_ports(self, call: Call, hbas: Sequence[Hba], volume: FcVolume, ways: Ways) -> None:
         """Have adapters ask the fabric for its ports, where they do not by themselves (bug
@@ -121,24 +164,43 @@ class ZfcpScanner:
         )
 
     def scan(self, call: Call, path: FcPath) -> None:
-        adapter = zfcp.adapter_of(path.hba)
-        if adapter is not None and not zfcp.finds_luns(self._host.sysfs, path.hba):
-            unit = Unit(adapter, path.port.port_name, zfcp.fcp_lun(path.lun))
-            if self._add(call, unit):
-                return
         # Behind a unit that lost its disk, or without units, it is scanned for as everywhere.
-        _write(self._host, call, Scan.of(path))
+        if not self._add(call, path):
+            _write(self._host, call, Scan.of(path))
 
-    def _add(self, call: Call, unit: Unit) -> bool:
-        """Configure a unit; tell whether that was done now."""
+    def _add(self, call: Call, path: FcPath) -> bool:
+        """Configure a unit where LUNs are not found without; tell whether that was done now."""
+        adapter = zfcp.adapter_of(path.hba)
+        if adapter is None or zfcp.finds_luns(self._host.sysfs, path.hba):
+            return False
+        unit = Unit(adapter, path.port.port_name, zfcp.fcp_lun(path.lun))
         if zfcp.is_configured(self._host.sysfs, unit):
             return False
+        # An undo may come while the driver is at it.
         with self._mutex:
-            self._added.append(unit)
-        return zfcp.configure(self._host, call, unit)
+            self._added.append((unit, path))
+        done = zfcp.configure(self._host, call, unit)
+        if done is False:  # if it is there all the same, it is another's
+            with self._mutex:
+                self._added.remove((unit, path))
+        return bool(done)
+
+    def may_have_made(self, disk: Disk) -> bool:
+        unit = zfcp.unit_of(self._host.sysfs, disk)
+        with self._mutex:
+            return unit is None or any(unit == added for added, _path in self._added)
 
     def undo(self, call: Call) -> None:
         with self._mutex:
-            units = [unit for unit in self._added if zfcp.is_configured(self._host.sysfs, unit)]
-        for unit in units:
+            added = list(self._added)
+        for unit, path in added:
+            try:
+                self._remove_idle(call, unit, path)
+            except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
+                LOG.warning("%s may be left: %s", unit, exc)
+
+    def _remove_idle(self, call: Call, unit: Unit, path: FcPath) -> None:
+        sysfs = self._host.sysfs
+        # A disk that is left with its unit was found to be in use.
+        if zfcp.is_configured(sysfs, unit) and not fc_paths.find_devices(sysfs, [path]):
             zfcp.remove_unit(self._host, call, unit)

@@ -159,6 +159,10 @@ def _zones(
             LOG.warning("initiator_target_map: %r is no WWPN and is left out", initiator)
             continue
         zone = zones.setdefault(name, {})
+        if wwpns is not None and not isinstance(wwpns, Iterable):
+            raise exception.InvalidParameterValue(
+                err=f"initiator_target_map: expected a list of WWPNs for {initiator}, got {wwpns!r}"
+            )
         for wwpn in [wwpns] if isinstance(wwpns, str) else wwpns or ():
             meant = [one for one in targets if one.wwpn == fc.parse_wwn(str(wwpn))]
             if not meant:

@@ -15,12 +15,15 @@ from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.multipath import Map
 from os_brick.initiator.linux.scsi import Disk
+from os_brick.initiator.linux.scsi_removal import Removal
 from os_brick.initiator.linux.scsi_volume import Found, MapWait
 
 LOG = logging.getLogger(__name__)
 
 # Nobody was given the device, so there is nothing to write out that would take long.
 _REMOVAL_LIMIT_S = 15.0
+# udev, multipathd and LVM open a new device for moments to look at it.
+_SHORT_USE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +122,98 @@ def joins(host: Host, kept: Map | Disk | None, disk: Disk) -> bool:
     return kept is not None
 
 
+# -- back to how it was ----------------------------------------------------------------------
 def remove_made(host: Host, call: Call, found: Iterable[Found | None]) -> None:
     """Remove the disks that an attach that failed has made; those that were there stay.
 
+    A disk that is in use by now stays too, with a warning: somebody else who attaches the volume,
+    and does not share our locks, may have taken it.
+
     :raises ExceptionChainer: what could not be removed.
     """
-    disks = [one.disk for one in found if one is not None and not one.was_there]
+    disks = _unused(host, call, [one.disk for one in found if one and not one.was_there])
     if not disks:
         return
     errors = exception.ExceptionChainer()
-    scsi_removal.carry_out(
-        host,
-        call,
-        scsi_removal.only(host, disks),
-        force=True,
-        errors=errors,
-        flush_limit_s=_REMOVAL_LIMIT_S,
-    )
+    removal = scsi_removal.only(host, disks)
+    if removal.maps:
+        # Whoever opens the map just now keeps it; only if nobody does, a failure is overcome.
+        try:
+            _carry_out(host, call, removal, force=False, errors=errors)
+        except Exception as exc:  # noqa: BLE001 - it is tried again in another way
+            LOG.warning("%s could not be removed: %s", removal, exc)
+            removal = scsi_removal.only(host, _unused(host, call, disks))
+    _carry_out(host, call, removal, force=True, errors=errors)
     if errors:
         raise errors
+
+
+def remove_path(host: Host, call: Call, disk: Disk) -> None:
+    """Remove one disk that came late, and nothing else; not if somebody could not do without it.
+
+    multipathd takes it out of its map, which goes with its last path.
+
+    :raises ExceptionChainer: it could not be removed.
+    """
+    errors = exception.ExceptionChainer()
+    for one in _unused(host, call, [disk]):
+        _carry_out(host, call, Removal((one,), (), ()), force=True, errors=errors)
+    if errors:
+        raise errors
+
+
+def _carry_out(
+    host: Host, call: Call, removal: Removal, *, force: bool, errors: exception.ExceptionChainer
+) -> None:
+    scsi_removal.carry_out(
+        host, call, removal, force=force, errors=errors, flush_limit_s=_REMOVAL_LIMIT_S
+    )
+
+
+def _unused(host: Host, call: Call, disks: Iterable[Disk]) -> list[Disk]:
+    """Return those of some disks that nobody uses, with a warning about the others.
+
+    Whoever only looks at them gets a moment to end.
+    """
+    disks = [disk for disk in dict.fromkeys(disks) if scsi.is_there(host.sysfs, disk)]
+
+    def used() -> dict[Disk, list[str]]:
+        return {
+            disk: users
+            for group in _by_map(host, disks)
+            if (users := _find_users(host, call, group))
+            for disk in group
+        }
+
+    if used():
+        call.wait_until(lambda: not used(), what="end of use", limit_s=_SHORT_USE_S)
+    kept = used()
+    for disk, users in kept.items():
+        LOG.warning("%s is left, as it is in use by now: %s", disk, "; ".join(users))
+    return [disk for disk in disks if disk not in kept]
+
+
+def _by_map(host: Host, disks: Iterable[Disk]) -> list[list[Disk]]:
+    """Return disks in groups: those of one map together, each other one alone."""
+    groups: dict[object, list[Disk]] = {}
+    for disk in disks:
+        groups.setdefault(multipath.find_map_over(host.sysfs, disk) or disk, []).append(disk)
+    return list(groups.values())
+
+
+def _find_users(host: Host, call: Call, group: Sequence[Disk]) -> list[str]:
+    """Return who uses disks that are of one map, or one disk without a map.
+
+    A map that has another running path can do without these, whoever uses it.
+    """
+    removal = scsi_removal.only(host, group)
+    staying = [one for one in multipath.find_maps(host.sysfs, group) if one not in removal.maps]
+    if not staying:
+        return scsi_removal.find_users(host, call, removal)
+    others = [disk for disk in multipath.read_members(host.sysfs, staying[0]) if disk not in group]
+    if any(scsi.state(host.sysfs, disk) == "running" for disk in others):
+        return []
+    return scsi_removal.find_users(host, call, Removal((), tuple(staying), ()))
 
 
 def describe_failures(failures: Iterable[tuple[object, Exception | None]]) -> str:

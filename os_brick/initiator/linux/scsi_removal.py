@@ -122,19 +122,20 @@ def carry_out(
 # -- in use ----------------------------------------------------------------------------------
 def _refuse_if_used(host: Host, call: Call, removal: Removal) -> None:
     with call.step("look for users") as step:
-        users = _users(host, call, removal)
+        users = find_users(host, call, removal)
         if users:
             step.waited_for = "short-lived users"
             call.wait_until(
-                lambda: not _users(host, call, removal), what="end of use", limit_s=_SHORT_USE_S
+                lambda: not find_users(host, call, removal), what="end of use", limit_s=_SHORT_USE_S
             )
-            users = _users(host, call, removal)
+            users = find_users(host, call, removal)
     if users:
         device = removal.maps[0].path if removal.maps else removal.disks[0].path
         raise exception.DeviceInUse(device=device, users="; ".join(users))
 
 
-def _users(host: Host, call: Call, removal: Removal) -> list[str]:
+def find_users(host: Host, call: Call, removal: Removal) -> list[str]:
+    """Return who uses a volume at this moment, readable for people."""
     names = [one.name for one in removal.maps]
     # A map holds its paths exclusively itself, so these are not asked.
     mapped = {disk.name for one in removal.maps for disk in multipath.read_members(host.sysfs, one)}

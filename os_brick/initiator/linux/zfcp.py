@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from os_brick import exception
@@ -111,20 +112,30 @@ def unit_of(sysfs: Tree, disk: Disk) -> Unit | None:
 
 
 # -- doing -----------------------------------------------------------------------------------
-def configure(host: Host, call: Call, unit: Unit) -> bool:
+def configure(host: Host, call: Call, unit: Unit) -> bool | None:
     """Configure a unit, which shows its disk; its port is looked for if it is not known.
 
     :returns: False if the driver refused, which is only logged: where LUNs are found without units
-        it may.
+        it may, and another service may have been faster. None if the driver has not come to an end
+        with it, so that the unit may still come.
     """
+    asked = False
     try:
         if not knows_port(host.sysfs, unit.adapter, unit.wwpn):
             host.changes.rescan_ports(call, unit.adapter)
+        asked = True
         host.changes.configure_unit(call, unit.adapter, unit.wwpn, unit.lun)
     except changes.FAILURES as exc:
         LOG.warning("%s could not be added: %s", unit, exc)
-        return False
+        return None if asked and _goes_on(exc) else False
     return True
+
+
+def _goes_on(failure: Exception) -> bool:
+    """Tell whether what failed was only given up waiting for."""
+    if isinstance(failure, processutils.ProcessExecutionError):
+        return not isinstance(failure.exit_code, int)
+    return isinstance(failure, TimeoutError)
 
 
 def remove_unit(host: Host, call: Call, unit: Unit) -> bool:

@@ -287,6 +287,33 @@ def test_wildcards_as_often_as_attempts_are_allowed(fake_host: FakeHost, attempt
     assert scans(fake_host) == ["host2 - - 4"] * attempts
 
 
+def test_volumes_of_others_that_a_wildcard_brings_in_are_named(
+    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_host.fc_hbas(1)
+    there, coming = (fake_host.fc_array(1) for _ in range(2))
+    there.lun(4)
+    fake_host.connector("FIBRE_CHANNEL").connect_volume(there.lun(4).properties)
+    coming.lun(4)
+    array = fake_host.fc_array(1, seen=False)
+    connector = fake_host.connector("FIBRE_CHANNEL")
+    with pytest.raises(exception.NoFibreChannelVolumeDeviceFound):
+        connector.connect_volume(array.lun(4).properties)
+    told = [record.message for record in caplog.records if "by wildcard" in record.message]
+    assert [line.rpartition(": ")[2] for line in told] == ["2:0:1:4"]
+
+
+def test_a_wildcard_that_brings_in_the_volume_itself_is_no_news(
+    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_host.fc_hbas(1)
+    array = fake_host.fc_array(1, seen=False)
+    fake_host.after(1, lambda: fake_host.fc.zone(fake_host.fc.hbas[0], array.ports[0]))
+    fake_host.faults.slow_writes["scan"] = 2.0
+    fake_host.connector("FIBRE_CHANNEL").connect_volume(array.lun(4).properties)
+    assert "by wildcard" not in caplog.text
+
+
 # -- luns that come late or never ----------------------------------------------------------
 @BOTH
 @pytest.mark.parametrize("seconds", [1, 3, 6])
@@ -371,6 +398,28 @@ def test_a_pair_of_the_map_that_nobody_sees_is_named(
     connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=True)
     connector.connect_volume(volume.connection(initiator_target_map=zones))
     assert f"by 0x{fake_host.fc.hbas[1].wwpn}: the port is not known here" in caplog.text
+
+
+@BOTH
+def test_what_is_only_to_be_told_fails_no_attach(
+    fake_host: FakeHost, multipath: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    volume = prepared(fake_host, hbas=1, ports=1).lun(1)
+    ended: list[str] = []
+
+    def on_read(name: str) -> None:
+        if name.startswith("dev/disk/by-"):
+            ended.append(name)  # its link is what an attach looks for at last
+        if ended and name.startswith("sys/class/fc_"):
+            raise OSError(errno.EMFILE, "Too many open files", name)
+
+    fake_host.faults.on_read = on_read
+    connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=multipath)
+    info = connector.connect_volume(volume.properties)
+    fake_host.faults.mend()
+    assert "Too many open files" in caplog.text
+    connector.disconnect_volume(volume.properties, info)
+    assert fake_host.leftovers() == []
 
 
 # -- hosts without ---------------------------------------------------------------------------
@@ -462,6 +511,40 @@ def test_a_disk_that_cannot_be_read_is_passed_over(fake_host: FakeHost) -> None:
     info = connector.connect_volume(volume.properties)
     fake_host.faults.on_read = None
     assert info["scsi_wwn"] == volume.wwid
+
+
+@BOTH
+def test_where_no_disk_can_be_read_none_is_handed_out(fake_host: FakeHost, multipath: bool) -> None:
+    """A disk that is there may be dead (bug 1685969), also where multipath makes no map of it."""
+    fake_host.multipathd.stop()
+    array = prepared(fake_host, hbas=1, ports=1)
+    fake_host.faults.on_read = lambda name: (
+        array.ports[0].lose(dev_loss_s=3600) if name.endswith("2:0:0:1/state") else None
+    )
+    connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=multipath)
+    with pytest.raises(exception.NoFibreChannelVolumeDeviceFound, match=r"sda .*cannot be read"):
+        connector.connect_volume(array.lun(1).properties)
+    assert fake_host.leftovers() == []
+
+
+@BOTH
+def test_a_disk_that_can_be_read_a_moment_later_is_handed_out(
+    fake_host: FakeHost, multipath: bool
+) -> None:
+    fake_host.multipathd.stop()
+    array = prepared(fake_host, hbas=1, ports=1)
+    volume = array.lun(1)
+    fake_host.after(17, array.ports[0].restore)
+    done: list[str] = []
+
+    def on_read(name: str) -> None:
+        if name.endswith("bus/scsi/devices/2:0:0:1/state") and not done:
+            done.append(name)
+            array.ports[0].silence()
+
+    fake_host.faults.on_read = on_read
+    connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=multipath)
+    assert connector.connect_volume(volume.properties)["scsi_wwn"] == volume.wwid
 
 
 @BOTH

@@ -336,9 +336,13 @@ def test_a_queueing_map_without_paths(fake_host: FakeHost) -> None:
     assert fake_host.leftovers() == []
 
 
-@pytest.mark.parametrize("told", ["info", "properties", "used"])
-def test_a_map_that_has_lost_all_its_paths_is_not_forgotten(fake_host: FakeHost, told: str) -> None:
+@pytest.mark.parametrize("told", ["info", "properties", "used", "name"])
+@pytest.mark.parametrize("friendly", [False, True])
+def test_a_map_that_has_lost_all_its_paths_is_not_forgotten(
+    fake_host: FakeHost, told: str, friendly: bool
+) -> None:
     """The kernel removes the disks of a port that is away for long; the data waits in the map."""
+    fake_host.multipathd.user_friendly_names = friendly
     fake_host.multipathd.no_path_retry = "queue"
     connector, volume, info = attached(fake_host, multipath=True)
     fake_host.pass_time(1)
@@ -353,6 +357,7 @@ def test_a_map_that_has_lost_all_its_paths_is_not_forgotten(fake_host: FakeHost,
         "info": info,
         "properties": volume.connection(multipath_id=volume.wwid),
         "used": {"path": info["path"]},
+        "name": {"path": f"/dev/mapper/{'mpatha' if friendly else volume.wwid}"},
     }[told]
     properties = device_info if told == "properties" else volume.properties
     with pytest.raises(FAILURES):
@@ -363,6 +368,42 @@ def test_a_map_that_has_lost_all_its_paths_is_not_forgotten(fake_host: FakeHost,
     over.openings.clear()
     connector.disconnect_volume(properties, device_info, force=True, ignore_errors=True)
     assert over.gone
+
+
+def without_paths(host: FakeHost) -> tuple[Any, FcVolume]:
+    """Return a connector, and a volume whose map holds data and has lost its paths."""
+    host.multipathd.no_path_retry = "queue"
+    connector, volume, info = attached(host, multipath=True)
+    host.pass_time(1)
+    host.write(info["path"], b"data")
+    host.open(info["path"])
+    lose_all(volume, dev_loss_s=60)
+    host.pass_time(100)
+    assert host.disks() == []
+    return connector, volume
+
+
+def test_a_map_without_paths_by_a_name_of_the_kernel_may_be_anothers(fake_host: FakeHost) -> None:
+    connector, volume = without_paths(fake_host)
+    before = fake_host.inventory()
+    fake_host.forget()
+    with pytest.raises(exception.WrongVolume, match=f"dm-uuid-mpath-{volume.wwid}"):
+        connector.disconnect_volume(volume.properties, {"path": "/dev/dm-0"})
+    with pytest.raises(exception.ExceptionChainer, match="lost all its paths"):
+        connector.disconnect_volume(volume.properties, {"path": "/dev/dm-0"}, force=True)
+    assert fake_host.journal == []
+    assert fake_host.inventory() == before
+    assert fake_host.lost == []
+
+
+def test_a_map_without_paths_that_is_known_to_be_anothers_is_left(fake_host: FakeHost) -> None:
+    connector, volume = without_paths(fake_host)
+    other = prepared(fake_host).lun(2)
+    fake_host.forget()
+    for path in ("/dev/dm-0", f"/dev/mapper/{volume.wwid}"):
+        connector.disconnect_volume(other.properties, {"path": path, "scsi_wwn": other.wwid})
+    assert fake_host.journal == []
+    assert fake_host.lost == []
 
 
 @BOTH
@@ -463,6 +504,61 @@ def test_behind_a_port_that_is_not_meant_the_lun_may_be_anothers(fake_host: Fake
     assert [disk.wwid for disk in fake_host.disks()] == [others.wwid]
     connector.disconnect_volume(theirs, their_info)
     assert fake_host.leftovers() == []
+
+
+@BOTH
+@pytest.mark.parametrize("wwid", [None, ""], ids=["identity", "none"])
+def test_with_the_zones_of_another_host_the_path_used_names_the_volume(
+    fake_host: FakeHost, multipath: bool, wwid: str | None
+) -> None:
+    """After a live migration (bug 1406161) the detach may be given the other host's properties."""
+    if not multipath:
+        fake_host.multipathd.find_multipaths = "strict"
+    array = prepared(fake_host, hbas=1, ports=1)
+    volume = array.lun(1, wwid=wwid)
+    mine = volume.connection(initiator_target_map={fake_host.fc.hbas[0].wwpn: array.wwpns})
+    theirs = volume.connection(initiator_target_map={"2100000000000001": array.wwpns})
+    connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=multipath and wwid is None)
+    info = connector.connect_volume(mine)
+    fake_host.write(info["path"], b"data")
+    told = theirs | {"device_path": info["path"]}
+    connector.disconnect_volume(told, told)
+    assert volume.data == b"data"
+    assert fake_host.leftovers() == []
+
+
+def test_with_the_zones_of_another_host_all_paths_go(fake_host: FakeHost) -> None:
+    fake_host.multipathd.stop()
+    array = prepared(fake_host, hbas=2, ports=2)
+    volume, other = array.lun(1), array.lun(2)
+    connector = fake_host.connector("FIBRE_CHANNEL")
+    connector.connect_volume(other.properties)
+    fake_host.pass_time(1)
+    fake_host.remember(anew=True)
+    info = connector.connect_volume(volume.properties)
+    theirs = volume.connection(initiator_target_map={"2100000000000001": array.wwpns})
+    connector.disconnect_volume(theirs, {"path": info["path"]})
+    assert fake_host.leftovers() == []
+    assert {disk.wwid for disk in fake_host.disks()} == {other.wwid}
+
+
+def test_with_the_zones_of_another_host_a_link_of_another_volume_names_none(
+    fake_host: FakeHost,
+) -> None:
+    fake_host.multipathd.stop()
+    array = prepared(fake_host, hbas=2, ports=1)
+    volume, other = array.lun(1), array.lun(2)
+    connector = fake_host.connector("FIBRE_CHANNEL")
+    theirs = volume.connection(initiator_target_map={"2100000000000001": array.wwpns})
+    used = connector.connect_volume(other.properties)["path"]
+    mine = connector.connect_volume(volume.properties)["path"]
+    fake_host.pass_time(1)
+    before = disk_names(fake_host)
+    connector.disconnect_volume(theirs, {"path": used})
+    connector.disconnect_volume(theirs, {"path": mine, "scsi_wwn": other.wwid})
+    fake_host.stale_link(mine, fake_host.disks()[0].name)
+    connector.disconnect_volume(theirs, {"path": mine})
+    assert disk_names(fake_host) == before
 
 
 def test_stray_disks_of_the_volume_behind_such_a_port_go_too(fake_host: FakeHost) -> None:

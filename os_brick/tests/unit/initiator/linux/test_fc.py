@@ -353,6 +353,15 @@ def _call(host: FakeHost) -> Any:
     return Call("test", host.host.clock, 600)
 
 
+def test_a_port_under_two_numbers_is_two_paths() -> None:
+    """So it is after the port came back while devices under its old number are still there."""
+    ports = [fc.RemotePort(2, 0, number, "50060e8000010000", "Online") for number in (0, 7)]
+    one, other = (fc_paths.FcPath(hba("pci0000:00/0000:05:00.3"), port, 1) for port in ports)
+    assert one.lock_name != other.lock_name
+    same = dataclasses.replace(one, lun=0x4001)  # another coding of the number
+    assert one.lock_name == same.lock_name
+
+
 def test_a_state_does_not_make_another_path_of_it() -> None:
     one = hba("pci0000:00/0000:05:00.3")
     assert dataclasses.replace(one, state="Linkdown") == one

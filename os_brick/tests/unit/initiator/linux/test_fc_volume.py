@@ -91,6 +91,14 @@ def test_ports_and_luns_that_are_missing_or_do_not_agree(properties: dict[str, A
         ({"target_wwn": A, "target_lun": 20000, "addressing_mode": "SAM2"}, "target_lun"),
         ({"target_wwn": A, "target_lun": 1, "addressing_mode": "odd"}, "addressing_mode"),
         ({"target_wwn": A, "target_lun": 1, "initiator_target_map": [A]}, "initiator_target_map"),
+        (
+            {"target_wwn": A, "target_lun": 1, "initiator_target_map": {ONE: 5}},
+            "initiator_target_map",
+        ),
+        (
+            {"target_wwn": A, "target_lun": 1, "initiator_target_map": {ONE: 0}},
+            "initiator_target_map",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_key(properties: dict[str, Any], key: str) -> None:
