@@ -40,7 +40,7 @@ _ALREADY_TEXTS = ("already connected", "already in progress")
 class ConnectFailed(exception.TargetPortalNotFound):
     """No controller came of a connect.
 
-    :ivar unfinished: the kernel may still be at it.
+    :ivar unfinished: nvme-cli was stopped at its time limit: the kernel may still be at it.
     """
 
     def __init__(self, message: object = None, unfinished: bool = False, **kwargs: object) -> None:
@@ -119,6 +119,7 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
         live = live_of(host, before)
         if live is not None:
             return live, False
+        limit_s, began_s = call.within(CONNECT_LIMIT_S), call.elapsed_s()
         result = _run_connect(host, call, way)
         if result.code == 0:
             live = call.wait_until(
@@ -129,7 +130,10 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
         came = _came(host, way, before)
         if came is None:
             raise ConnectFailed(
-                target_portal=way.portal, reason=_explain(result), unfinished=result.code is None
+                target_portal=way.portal,
+                reason=_explain(result),
+                # A program that cannot be started has no code either, but does not take its time.
+                unfinished=result.code is None and call.elapsed_s() - began_s >= limit_s,
             )
         if result.code != 0:
             LOG.warning(
