@@ -97,7 +97,7 @@ class Crew:
         self._search = Search(host, call, target, attempts, self._is_enough)
         self._mutex = threading.Lock()
         self._over = False
-        self._kept: tuple[str, int | None] | None = None
+        self._kept: tuple[str, int] | None = None
         #: Set when something has become of a path.
         self.news = threading.Event()
 
@@ -128,12 +128,11 @@ class Crew:
         """Return the namespace as the paths show it that have come up."""
         return [state.found for state in self.states if state.found is not None]
 
-    def finish(self, head: str | None) -> None:
-        """Say that the attach is over, with which disk, if any."""
+    def finish(self, disk: tuple[str, int] | None) -> None:
+        """Say that the attach is over, with which disk (its name and instance), if any."""
         with self._mutex:
             self._over = True
-            kept = None if head is None else (head, self._host.sysfs.instance("block", head))
-            self._kept = kept
+            self._kept = disk
 
     # -- one path ----------------------------------------------------------------------------
     def _work(self, state: PathState) -> None:

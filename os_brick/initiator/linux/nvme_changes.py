@@ -25,15 +25,24 @@ from os_brick.initiator.linux.sysfs import Tree
 #: What these may raise: the kernel's answer, or a program's.
 FAILURES = (OSError, processutils.ProcessExecutionError)
 
+
 _DELETE_LIMIT_S = 120.0
 _ASK_LIMIT_S = 15.0
 _NAMESPACE, _ACTIVE, _DESCRIPTORS = 0, 2, 3
-# Generic command status: Invalid Namespace or Format (NVM Express base specification).
-_NO_SUCH_NAMESPACE = 0x0B
+# Generic command status (NVM Express base specification): Invalid Command Opcode, Invalid Field in
+# Command, Invalid Namespace or Format. The mask leaves the status code with its type: the same code
+# of another type means something else (302h: the namespace is inaccessible by this path).
+_NOT_KNOWN = frozenset({0x001, 0x002})
+_NO_SUCH_NAMESPACE = 0x00B
+_STATUS_AND_TYPE = 0x7FF
 _NAMES_IN_ONE_LIST = 1024
 _HOST_NQN, _HOST_ID = "hostnqn", "hostid"
 _FOLDER = "/etc/nvme"
 _PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
+
+
+class NotSupported(OSError):
+    """The subsystem knows no such question: those before NVMe 1.3 have no list of identifiers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,10 @@ class NvmeChanges(Protocol):
         """Disconnect this very controller; nothing happens if it is gone."""
 
     def describe(self, call: Call, controller: Controller, nsid: int) -> NamespaceIds | None:
-        """Ask the subsystem for a namespace's identifiers; None if it has no such namespace."""
+        """Ask the subsystem for a namespace's identifiers; None if it has no such namespace.
+
+        :raises NotSupported: it does not tell them of any.
+        """
 
     def list_active(self, call: Call, controller: Controller) -> set[int]:
         """Ask the subsystem for the numbers of all namespaces that this host may use."""
@@ -102,7 +114,7 @@ class PrivilegedNvme:
     def describe(self, call: Call, controller: Controller, nsid: int) -> NamespaceIds | None:
         with call.step(f"identify {controller} namespace {nsid}") as step:
             status, data = self._ask(call, controller, _DESCRIPTORS, nsid)
-            if status & 0xFF == _NO_SUCH_NAMESPACE:
+            if status and not _is_there(status, controller):
                 step.outcome = "no such namespace"
                 return None
             _check(status, f"{controller} does not tell who namespace {nsid} is")
@@ -162,6 +174,19 @@ class PrivilegedNvme:
         return str(nvmeof.get_system_uuid())
 
 
+def _is_there(status: int, controller: Controller) -> bool:
+    """Tell whether there may be a namespace of which a subsystem told nothing but a status.
+
+    :raises NotSupported: it tells of none.
+    """
+    reason = status & _STATUS_AND_TYPE
+    if reason in _NOT_KNOWN:
+        raise NotSupported(
+            f"{controller} has no list of a namespace's identifiers (NVMe status {status:#x})"
+        )
+    return reason != _NO_SUCH_NAMESPACE
+
+
 def _check(status: int, what: str) -> None:
     if status:
         raise OSError(f"{what} (NVMe status {status:#x})")
@@ -203,8 +228,13 @@ class ProgramNvme:
         self._programs.run(call, "tee", "-a", path, limit_s=_DELETE_LIMIT_S, stdin="1").check()
 
     def describe(self, call: Call, controller: Controller, nsid: int) -> NamespaceIds | None:
-        said = self._nvme(call, "ns-descs", controller.path, "-n", str(nsid))
-        return nvme_identify.parse_described(said, nsid)
+        words = ("nvme", "ns-descs", controller.path, "-n", str(nsid))
+        result = self._programs.run(call, *words, limit_s=_ASK_LIMIT_S)
+        # Exit codes do not tell: those of 1.x are the status cut to a byte, of 2.x always 1.
+        status = nvme_identify.parse_status(f"{result.err}\n{result.out}")
+        if result.code and status and not _is_there(status, controller):
+            return None
+        return nvme_identify.parse_described(result.check().out, nsid)
 
     def list_active(self, call: Call, controller: Controller) -> set[int]:
         return set(nvme_identify.parse_listed(self._nvme(call, "list-ns", controller.path)))

@@ -253,6 +253,31 @@ def test_described_by_any_version(text: str) -> None:
     assert nvme_identify.parse_described(text, 1) == NamespaceIds(UUID, "", 1)
 
 
+@pytest.mark.parametrize("text", ["", "garbage\n", "Usage: nvme ns-descs <device>\n", "{}"])
+def test_what_describes_nothing_is_refused(text: str) -> None:
+    with pytest.raises(OSError, match="ns-descs"):
+        nvme_identify.parse_described(text, 1)
+
+
+def test_a_namespace_may_have_no_identifiers() -> None:
+    text = "NVME Namespace Identification Descriptors NS 7:\n"
+    assert nvme_identify.parse_described(text, 7) == NamespaceIds("", "", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("NVMe Status:INVALID_NS(400b)\n", 0x400B),
+        ("NVMe status: INVALID_FIELD: A reserved value in a defined field(0x4002)\n", 0x4002),
+        ("NVMe status: Invalid Namespace or Format: It is invalid(0x400b)\n", 0x400B),
+        ("sudo: a password is required\n", None),
+        ("/dev/nvme0: Invalid argument (22)\n", None),
+    ],
+)
+def test_statuses_that_nvme_prints(text: str, status: int | None) -> None:
+    assert nvme_identify.parse_status(text) == status
+
+
 def test_listed() -> None:
     assert nvme_identify.parse_listed("[   0]:0x1\n[   1]:0xa\n") == [1, 10]
 
