@@ -8,7 +8,7 @@ import importlib
 import os
 import shutil
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -106,6 +106,7 @@ LOG = logging.getLogger(__name__)
 
 _HELPER_LIMIT_S = 120.0
 _FACTS_LIMIT_S = 60.0
+_UNDO_LIMIT_S = 300.0
 # Where programs for root are, besides the service's own PATH.
 _ROOTS_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -263,14 +264,12 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
             return attempt.run().head
 
         legs = {f"{at} ({leg.nqn})": partial(attach, leg) for at, leg in enumerate(volume.targets)}
-        disks: list[str] = []
         try:
             disks = nvme_replicas.connect_legs(call, legs, volume.alias)
             path = nvme_replicas.bring_up(self.host, call, volume, disks)
         except BaseException:
-            nvme_replicas.stop_unused(self.host, call, disks, before)
-            for attempt in attempts:
-                attempt.take_back()
+            later = call.later(f"undo {call.operation}", _UNDO_LIMIT_S)
+            nvme_replicas.undo(self.host, later, attempts, [before] if before else [])
             raise
         if nvmeof_agent is not None:
             nvmeof_agent.NVMeOFAgent.ensure_running(self)
@@ -308,13 +307,19 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
             if not legs and not arrays:
                 LOG.warning("No device of the %s is here (any more)", volume)
             limit_s = cfg.CONF.os_brick.flush_timeout
+            wrong: set[str] = set()
+            if arrays:
+                wrong = nvme_detach.find_wrong(
+                    self.host, call, presences, force=force, errors=errors
+                )
+            doomed = nvme_replicas.set_aside(self.host, call, arrays, wrong)
             with errors.context(force, "Ending the array of the %s failed", volume):
                 nvme_replicas.end(
                     self.host,
                     call,
                     volume,
-                    arrays,
-                    writable=self._is_writable(presences),
+                    [array for array in arrays if array not in doomed],
+                    writable=self._is_writable(presences, wrong),
                     force=force,
                     errors=errors,
                     flush_limit_s=limit_s,
@@ -329,8 +334,11 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                 flush=not arrays,
             )
             if force and arrays:
-                # Without its legs an array that hung can be stopped.
-                nvme_replicas.stop_unused(self.host, call, legs, None, arrays)
+                # Without its legs an array that hung can be stopped. To stop one writes it out.
+                later = call.later(f"end of {call.operation}", _UNDO_LIMIT_S)
+                left = {head for head in wrong if self.host.sysfs.exists("block", head)}
+                spared = doomed if left else []
+                nvme_replicas.stop_unused(self.host, later, legs, spared, arrays)
 
     def _present(
         self,
@@ -355,11 +363,12 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                     raise presence.doubt
         return presences
 
-    def _is_writable(self, presences: Sequence[Presence]) -> bool:
+    def _is_writable(self, presences: Sequence[Presence], wrong: Collection[str]) -> bool:
         return any(
             nvme_namespaces.is_accessible(self.host.sysfs, one)
             for presence in presences
             for one in presence.namespaces
+            if one.head not in wrong
         )
 
     @staticmethod

@@ -68,6 +68,7 @@ class Attempt:
         self._call = call
         self._target = target
         self._settings = settings
+        self._disk: str | None = None
         if not settings.multipath:
             # What is connected already needs no connect.
             ways = sorted(ways, key=lambda way: nvme_connections.find_live(host, way) is None)
@@ -92,6 +93,7 @@ class Attempt:
             self._wait_for_others()
             self._check_readable(one, instance)
             self._crew.finish((one.head, instance))
+            self._disk = one.head
         except BaseException:
             self._undo()
             raise
@@ -188,6 +190,11 @@ class Attempt:
         missing = self._failures()
         if missing and self._settings.multipath:
             LOG.warning("Attached the %s without these portals: %s", self._target, missing)
+
+    @property
+    def disk(self) -> str | None:
+        """Kernel name of the disk that was attached; None if none was."""
+        return self._disk
 
     def take_back(self) -> None:
         """Take away what this attempt made, though it succeeded; what was there before stays.

@@ -52,21 +52,43 @@ def detach(
     heads = [head for presence in presences for head in presence.heads]
     if not force:
         usage.refuse_if_used(host, call, heads)
+    wrong = find_wrong(host, call, presences, force=force, errors=errors) if flush else set()
     for presence in presences if flush else ():
-        wrong = _find_wrong_volume(host, call, presence)
-        if wrong is not None and not force:
-            raise wrong
-        if wrong is not None:
-            # Whatever is still in memory must not reach the other volume; it goes with the disk.
-            errors.add_exception(type(wrong), wrong, None)
-            continue
         for head in presence.heads:
+            if head in wrong:
+                # Whatever is still in memory must not reach the other volume; it goes with the
+                # disk.
+                continue
             with errors.context(force, "Writing out %s failed, its data may be lost", head):
                 _flush(host, call, presence, head, force, flush_limit_s)
     for head in heads:
         with errors.context(force, "Removing the map over %s failed", head):
             _remove_map(host, call, head, flush_limit_s)
     _disconnect_all(host, call, presences, force, errors)
+
+
+def find_wrong(
+    host: Host,
+    call: Call,
+    presences: Sequence[Presence],
+    *,
+    force: bool,
+    errors: exception.ExceptionChainer,
+) -> set[str]:
+    """Return the kernel names of disks that are other volumes by now, to which nothing must be
+    written.
+
+    :param errors: with ``force``, which volumes are concerned.
+    :raises WrongVolume: there are any (without ``force``); nothing was changed.
+    """
+    found: set[str] = set()
+    for presence in presences:
+        wrong = _find_wrong_volume(host, call, presence)
+        if wrong is not None:
+            with errors.context(force, "Nothing is written to %s", ", ".join(presence.heads)):
+                raise wrong
+            found.update(presence.heads)
+    return found
 
 
 def _remove_map(host: Host, call: Call, head: str, limit_s: float) -> None:
@@ -96,18 +118,19 @@ def _find_wrong_volume(host: Host, call: Call, presence: Presence) -> exception.
     A controller that does not answer is no danger: nothing reaches anybody by it.
     """
     live = [one for one in presence.namespaces if nvme_namespaces.is_accessible(host.sysfs, one)]
-    for one in live[:1]:
+    for one in live:
         try:
             says = host.nvme.describe(call, one.controller, one.ids.nsid or 0)
         except FAILURES as exc:
             LOG.debug("%s could not be asked who %s is: %s", one.controller, one.head, exc)
             continue
-        if says is not None and one.ids.fits(says) is False:
-            return exception.WrongVolume(
-                device=one.path,
-                reason=f"It was {one.ids} and is {says} now: the subsystem gave its number to "
-                "another volume. Its data was not written; detach with force to remove it.",
-            )
+        if says is None or one.ids.fits(says) is not False:
+            return None
+        return exception.WrongVolume(
+            device=one.path,
+            reason=f"It was {one.ids} and is {says} now: the subsystem gave its number to "
+            "another volume. Its data was not written; detach with force to remove it.",
+        )
     return None
 
 

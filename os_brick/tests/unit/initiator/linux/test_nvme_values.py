@@ -328,6 +328,8 @@ def test_superblocks() -> None:
     assert (found.events, found.role, found.state) == (17, 1, ".A")
     assert md.parse_examined("nvme0n10", EXAMINED) is None
     assert md.parse_examined("nvme0n1", "") is None
+    # A partition table is told of with exit code 0.
+    assert md.parse_examined("nvme0n1", "/dev/nvme0n1:\n   MBR Magic : aa55\n") is None
 
 
 def _member(disk: str, events: int, role: int, state: str, array: str = "u") -> md.Superblock:
