@@ -251,7 +251,8 @@ class EtcNvme:
             case "mkdir":
                 pass
             case _:
-                return Answer(1, err=f"{process.words[0]}: {words[-1]}\n")
+                why = "File exists" if process.words[0] == "ln" else "No such file or directory"
+                return Answer(1, err=f"{process.words[0]}: {words[-1]}: {why}\n")
         return Answer()
 
 

@@ -19,7 +19,7 @@ from os_brick.initiator.linux import nvme, nvme_identify
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.nvme import CONTROLLERS, Controller
 from os_brick.initiator.linux.nvme_ids import NamespaceIds
-from os_brick.initiator.linux.programs import Programs
+from os_brick.initiator.linux.programs import Programs, Result
 from os_brick.initiator.linux.sysfs import Tree
 
 #: What these may raise: the kernel's answer, or a program's.
@@ -253,9 +253,17 @@ class ProgramNvme:
             self._stored(call, _HOST_NQN) or None, self._stored(call, _HOST_ID) or None
         )
 
-    def _stored(self, call: Call, name: str) -> str:
-        result = self._programs.run(call, "cat", f"{_FOLDER}/{name}", limit_s=_ASK_LIMIT_S)
-        return result.out.strip() if result.code == 0 else ""
+    def _stored(self, call: Call, name: str) -> str | None:
+        """Return what a file says; None if it is missing.
+
+        :raises ProcessExecutionError: it could not be read.
+        """
+        path = f"{_FOLDER}/{name}"
+        result = self._programs.run(call, "cat", path, limit_s=_ASK_LIMIT_S)
+        # What runs programs for the service may miss something too, and fail with the same code.
+        if result.code and path in result.err and "No such file or directory" in result.err:
+            return None
+        return result.check().out.strip()
 
     def make_nqn(self, call: Call, uuid: str) -> str:
         nqn = f"nqn.2014-08.org.nvmexpress:uuid:{uuid}" if uuid else self._cli_nqn(call)
@@ -272,22 +280,25 @@ class ProgramNvme:
         return self._nvme(call, "gen-hostnqn").strip()
 
     def _store(self, call: Call, name: str, text: str) -> str:
-        """Write a file whole or not at all, never over one that has a value; return its text."""
+        """Write a file whole or not at all, never over one that has a value or cannot be read;
+        return its text."""
         path, staged = f"{_FOLDER}/{name}", f"{_FOLDER}/.{name}.{uuid4().hex}"
 
-        def run(*words: str, stdin: str | None = None) -> int | None:
-            return self._programs.run(call, *words, limit_s=_ASK_LIMIT_S, stdin=stdin).code
+        def run(*words: str, stdin: str | None = None) -> Result:
+            return self._programs.run(call, *words, limit_s=_ASK_LIMIT_S, stdin=stdin)
 
-        run("mkdir", "-p", _FOLDER)
+        run("mkdir", "-p", _FOLDER).check()
         try:
-            run("tee", staged, stdin=f"{text}\n")
-            if run("ln", staged, path) == 0:  # fails where it would replace
+            run("tee", staged, stdin=f"{text}\n").check()
+            linked = run("ln", staged, path)  # fails where it would replace
+            if linked.code == 0:
                 return text
             stored = self._stored(call, name)
+            if stored is None:
+                linked.check()
             if not stored:
-                run("mv", "-f", staged, path)
-                return text
-            return stored
+                run("mv", "-f", staged, path).check()
+            return stored or text
         finally:
             run("rm", "-f", staged)
 
