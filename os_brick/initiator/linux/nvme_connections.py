@@ -18,7 +18,7 @@ from os_brick.initiator.linux import nvme, nvme_namespaces
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme import Controller, Portal
-from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_changes import FAILURES, NotSupported
 from os_brick.initiator.linux.nvme_namespaces import Namespace
 from os_brick.initiator.linux.programs import Result
 
@@ -217,7 +217,19 @@ def _others_on(
     except FAILURES as exc:
         LOG.debug("%s could not be asked for its namespaces: %s", controller, exc)
         return True
-    return any(one.ids.nsid in active for one in others)
+    return any(one.ids.nsid in active or not _is_gone(host, call, one) for one in others)
+
+
+def _is_gone(host: Host, call: Call, one: Namespace) -> bool:
+    """Tell whether a subsystem that does not list a namespace says the same when it is asked for
+    it: a list may be cut short, or not have been printed at all."""
+    try:
+        return host.nvme.describe(call, one.controller, one.ids.nsid or 0) is None
+    except NotSupported:
+        return True  # the list has to do
+    except FAILURES as exc:
+        LOG.debug("%s could not be asked about %s: %s", one.controller, one.head, exc)
+        return False
 
 
 def _disconnect(host: Host, call: Call, controller: Controller) -> None:

@@ -26,7 +26,7 @@ _DESCRIBED = re.compile(
 )
 # "NVMe status: Invalid Namespace or Format: …(0x400b)"; up to 1.8 "NVMe Status:INVALID_NS(400b)".
 _STATUS = re.compile(r"NVMe status:.*\((?:0x)?([0-9a-f]{1,4})\)", re.IGNORECASE)
-_LISTED = re.compile(r"\]\s*:\s*(0x[0-9a-fA-F]+|\d+)")
+_LISTED = re.compile(r"\[\s*\d+\s*\]\s*:\s*(0x[0-9a-fA-F]+|\d+)")
 
 
 # -- bytes -----------------------------------------------------------------------------------
@@ -93,8 +93,17 @@ def parse_status(text: str) -> int | None:
 
 
 def parse_listed(text: str) -> list[int]:
-    """Return the numbers that ``nvme list-ns`` prints: a line ``[   0]:0x1`` for each."""
-    return [int(number, 0) for number in _LISTED.findall(text)]
+    """Return the numbers that ``nvme list-ns`` prints: a line ``[   0]:0x1`` for each.
+
+    :raises OSError: there are other lines.
+    """
+    found = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = _LISTED.fullmatch(line)
+        if match is None:
+            raise OSError(f"nvme list-ns printed no list of namespaces: {line!r:.200}")
+        found.append(int(match[1], 0))
+    return found
 
 
 def parse_id_ns(text: str) -> int | None:

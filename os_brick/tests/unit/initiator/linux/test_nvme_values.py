@@ -280,6 +280,16 @@ def test_statuses_that_nvme_prints(text: str, status: int | None) -> None:
 
 def test_listed() -> None:
     assert nvme_identify.parse_listed("[   0]:0x1\n[   1]:0xa\n") == [1, 10]
+    assert nvme_identify.parse_listed("") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["garbage\n", '{ "nsid_list" : [ { "nsid" : 1 } ] }\n', "[   0]:0x1\n[   1]:\n", "x [ 0]:0x1"],
+)
+def test_what_lists_nothing_is_refused(text: str) -> None:
+    with pytest.raises(OSError, match="list-ns"):
+        nvme_identify.parse_listed(text)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"nsze": 1}', "no JSON"])
