@@ -30,6 +30,8 @@ _LOAD_LIMIT_S = 60.0
 # nvme-cli says that it is done when the controller is live; a state of its own may need a moment.
 _SETTLE_S = 5.0
 _GONE_S = 30.0
+# How long those are waited for who attach through a controller that is to be left.
+_EMPTY_LIMIT_S = 300.0
 _QUEUE_SIZE = "128"
 _NO_LOSS_TIMEOUT = "-1"  # data that is not written yet must outlive any trouble (bug 1964385)
 
@@ -187,16 +189,44 @@ def leave(
     """Disconnect a controller if no namespace of anybody else is left on it and nobody is attaching
     through it; tell whether done.
 
+    If only those who attach keep it, it is disconnected later should nothing come of that: they
+    did not make it, so that nobody else would.
+
     :raises BrickException: nobody uses it, but it is still there.
     """
     with host.locks.tried(way.lock_name) as mine:
         if not mine:
+            there = nvme_namespaces.read_namespaces(host.sysfs, controller)
+            if all(is_ours(one) for one in there):
+                _leave_when_empty(host, call, way, controller)
             return False
         with host.locks.held(call, [way.connect_lock_name]):
             if _others_on(host, call, controller, is_ours):
                 return False
             _disconnect(host, call, controller)
             return True
+
+
+def _leave_when_empty(host: Host, call: Call, way: Way, controller: Controller) -> None:
+    """Have a controller disconnected, by a thread of its own, when nobody attaches through it any
+    more, if it shows no namespace at all then.
+
+    A namespace that it does show may be attached by now, also the one that it was left for.
+    """
+    later = call.later(f"end of {controller} by {way}", _EMPTY_LIMIT_S)
+
+    def wait_and_leave() -> None:
+        try:
+            with (
+                host.locks.held(later, [way.lock_name]),
+                host.locks.held(later, [way.connect_lock_name]),
+            ):
+                if not nvme_namespaces.read_namespaces(host.sysfs, controller):
+                    _disconnect(host, later, controller)
+        except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
+            LOG.warning("%s by %s may be left without use: %s", controller, way, exc)
+
+    later.side_by_side({f"end of {controller}": wait_and_leave})
 
 
 def _others_on(

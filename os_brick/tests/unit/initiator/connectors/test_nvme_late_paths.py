@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from os_brick import exception
 from os_brick.testing import FakeHost
 from os_brick.testing.nvme_storage import NvmeVolume
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import side_by_side
 from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector, connects, controllers
 
 BOTH = pytest.mark.parametrize("multipath", [False, True])
@@ -129,3 +132,63 @@ def test_a_volume_that_is_attached_twice_keeps_its_late_path(fake_host: FakeHost
     fake_host.pass_time(19.9 - fake_host.now)
     assert one.connect_volume(volume.properties)["path"] == path
     keeps(fake_host, volume, path, 2)
+
+
+# -- controllers that nobody uses ----------------------------------------------------------
+def failing(host: FakeHost, one: Any, volume: NvmeVolume, *, after_s: float = 0) -> None:
+    """Attach a volume that is not mapped."""
+    host.pass_time(after_s)
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        one.connect_volume(volume.properties)
+
+
+def test_two_attaches_that_fail_leave_no_controller(fake_host: FakeHost) -> None:
+    """The first one made it, but cannot end it while the second one goes on."""
+    subsystem = fake_host.nvme_subsystem()
+    first, second = subsystem.namespace(mapped=False), subsystem.namespace(mapped=False)
+    one = connector(fake_host)
+    fake_host.remember()
+    ends = side_by_side(
+        fake_host,
+        lambda: failing(fake_host, one, first),
+        lambda: failing(fake_host, one, second, after_s=3),
+    )
+    assert ends == [None, None]
+    fake_host.pass_time(SETTLE_S)
+    assert fake_host.leftovers() == []
+
+
+def test_a_detach_while_another_attach_fails_leaves_no_controller(fake_host: FakeHost) -> None:
+    subsystem = fake_host.nvme_subsystem()
+    volume, missing = subsystem.namespace(), subsystem.namespace(mapped=False)
+    one = connector(fake_host)
+    fake_host.remember()
+    info = one.connect_volume(volume.properties)
+
+    def detach() -> None:
+        fake_host.pass_time(3)
+        one.disconnect_volume(volume.properties, info)
+        volume.vanish()
+
+    side_by_side(fake_host, lambda: failing(fake_host, one, missing), detach)
+    fake_host.pass_time(SETTLE_S)
+    assert fake_host.leftovers() == []
+
+
+def test_a_volume_that_is_attached_again_meanwhile_keeps_the_controller(
+    fake_host: FakeHost,
+) -> None:
+    subsystem = fake_host.nvme_subsystem()
+    volume, missing = subsystem.namespace(), subsystem.namespace(mapped=False)
+    one = connector(fake_host)
+    info = one.connect_volume(volume.properties)
+    paths: list[str] = []
+
+    def again() -> None:
+        fake_host.pass_time(3)
+        one.disconnect_volume(volume.properties, info)
+        fake_host.pass_time(2)
+        paths.append(one.connect_volume(volume.properties)["path"])
+
+    side_by_side(fake_host, lambda: failing(fake_host, one, missing), again)
+    keeps(fake_host, volume, paths[0], 1)
