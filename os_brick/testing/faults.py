@@ -47,6 +47,7 @@ class _ProgramFault:
     times: float
     code: int | None = None
     hangs: bool = False
+    missing: bool = False
     seconds: float = 0.0
     out: str = ""
     err: str = ""
@@ -72,6 +73,10 @@ class Faults:
     def hang(self, *words: str, times: float = float("inf")) -> None:
         """Have a command never end, so that its time limit must stop it."""
         self._programs.append(_ProgramFault(words, times, hangs=True))
+
+    def miss(self, *words: str, times: float = float("inf")) -> None:
+        """Have a command not be started at all, as where its program is not installed."""
+        self._programs.append(_ProgramFault(words, times, missing=True))
 
     def fail(
         self, *words: str, code: int = 1, times: float = 1, err: str = "", out: str = ""

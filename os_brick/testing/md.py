@@ -93,6 +93,21 @@ class Md:
             known = _superblock(unit_of(one))
             known.state, known.events = state, events
 
+    def fail(self, array: Array, disk: BlockDevice) -> bool:
+        """Have an array go on without a member; False if it is the last one."""
+        if disk not in array.members or len(array.members) == 1:
+            return False
+        array.members.remove(disk)
+        self._devices.release(array, disk)
+        there = [one for one in array.members if one.storage()[0] == block.ALIVE]
+        roles = {_superblock(unit_of(one)).role for one in there}
+        for one in there:
+            known = _superblock(unit_of(one))
+            places = range(len(known.state))
+            known.state = "".join("A" if place in roles else "." for place in places)
+            known.events += 1
+        return True
+
     def stop(self, array: Array) -> bool:
         """Have an array end; False if it is in use."""
         if array.openers:
@@ -220,6 +235,11 @@ class Mdadm:
         array, disk = self._array(words), self._disks(words)[0]
         if array is None:
             return Answer(1, err="mdadm: error opening: No such file or directory\n")
+        if "--fail" in words:
+            if self._md.fail(array, disk):
+                return Answer(err=f"mdadm: set /dev/{disk.name} faulty in /dev/{array.name}\n")
+            busy = "Device or resource busy"
+            return Answer(1, err=f"mdadm: set device faulty failed for /dev/{disk.name}:  {busy}\n")
         if "--re-add" in words and unit_of(disk).superblock is None:
             return Answer(1, err=f"mdadm: --re-add for /dev/{disk.name} to is not possible\n")
         if unit_of(disk).superblock is None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.nvme import Controller
-from os_brick.initiator.linux.nvme_changes import HostIdentity
+from os_brick.initiator.linux.nvme_changes import HostIdentity, NotSupported
 from os_brick.initiator.linux.nvme_ids import NamespaceIds
 from os_brick.testing import block
 from os_brick.testing import nvme as model
@@ -82,6 +82,8 @@ class FakeNvme:
 
     def describe(self, call: Call, controller: Controller, nsid: int) -> NamespaceIds | None:
         self._world.record("identify", controller.name, str(nsid))
+        if not self._ask(call, controller).subsystem.describes:
+            raise NotSupported(f"{controller} has no such list (NVMe status 0x4002)")
         unit = self._unit(call, controller, nsid)
         return None if unit is None else NamespaceIds(unit.uuid, unit.nguid, nsid)
 

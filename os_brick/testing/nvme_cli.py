@@ -140,9 +140,11 @@ class NvmeCli:
         if found is None:
             return Answer(1, err="No such file or directory\n")
         process.unlocked_wait(found.answers)
+        if not found.subsystem.describes:
+            return self._status(0x4002, "INVALID_FIELD", "Invalid Field in Command")
         unit = found.subsystem.shown(found.index).get(nsid)
         if unit is None:
-            return Answer(1, err="NVMe status: Invalid Namespace or Format(0x400b)\n")
+            return self._status(0x400B, "INVALID_NS", "Invalid Namespace or Format")
         lines = [f"NVME Namespace Identification Descriptors NS {nsid}:"]
         for kind, number, value in (("nguid", 2, unit.nguid), ("uuid", 3, unit.uuid)):
             if value:
@@ -150,6 +152,14 @@ class NvmeCli:
                 lines += [f"loc     : {number}", f"nidt    : {number}", "nidl    : 16"]
                 lines += [f"type    : {kind}", f"{kind:<8}: {shown}", ""]
         return Answer(out="\n".join(lines))
+
+    def _status(self, status: int, old: str, new: str) -> Answer:
+        """How a command ends that the subsystem refuses, version by version."""
+        if self.version <= (1, 8):
+            return Answer(status % 256, err=f"NVMe Status:{old}({status:x})\n")
+        if self.version < (2, 0):
+            return Answer(status % 256, err=f"NVMe status: {old}: Some text({status:#x})\n")
+        return Answer(1, err=f"NVMe status: {new}: Some text({status:#x})\n")
 
     def _list(self, process: Process) -> Answer:
         found = self._controller(process)
@@ -166,7 +176,7 @@ class NvmeCli:
         process.unlocked_wait(found.answers)
         unit = found.subsystem.shown(found.index).get(int(_after(process.words, "-n")))
         if unit is None:
-            return Answer(1, err="NVMe status: Invalid Namespace or Format(0x400b)\n")
+            return self._status(0x400B, "INVALID_NS", "Invalid Namespace or Format")
         formats = [{"ms": 0, "ds": size.bit_length() - 1, "rp": 0} for size in unit.formats]
         blocks = unit.size // unit.block_size
         told = {"nsze": blocks, "ncap": blocks, "nuse": blocks, "nlbaf": len(formats) - 1}
@@ -241,7 +251,8 @@ class EtcNvme:
             case "mkdir":
                 pass
             case _:
-                return Answer(1, err=f"{process.words[0]}: {words[-1]}\n")
+                why = "File exists" if process.words[0] == "ln" else "No such file or directory"
+                return Answer(1, err=f"{process.words[0]}: {words[-1]}: {why}\n")
         return Answer()
 
 

@@ -51,6 +51,8 @@ class Subsystem:
     namespaces: dict[int, NamespaceUnit] = field(default_factory=dict)
     #: Whether hosts are told of changes (asynchronous events).
     sends_events: bool = True
+    #: Whether it has lists of its namespaces' identifiers (NVMe 1.3 on).
+    describes: bool = True
     #: ANA state by portal's index and namespace number; others are optimized. None: no ANA.
     ana: dict[tuple[int, int], str] | None = None
     #: Namespaces that a portal (by index) does not show.

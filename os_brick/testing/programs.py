@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from collections.abc import Callable, Collection
@@ -74,6 +75,7 @@ class Programs:
         :returns: (stdout, stderr).
         :raises ProcessExecutionError: for an exit code that is not accepted.
         :raises os_brick.exception.ExecutionTimeout: if it was stopped at its time limit.
+        :raises FileNotFoundError: if it is not installed (a fault).
         """
         self._check(words, keywords)
         with self._world.lock:
@@ -123,6 +125,9 @@ class Programs:
         out = err = ""
         for fault in self._world.faults.of_command(process.words):
             out, err = out + fault.out, err + fault.err
+            if fault.missing:
+                missing = errno.ENOENT
+                raise FileNotFoundError(missing, os.strerror(missing), process.words[0])
             if fault.hangs:
                 process.spend(clock.FOREVER_S * 2)
             process.spend(fault.seconds)

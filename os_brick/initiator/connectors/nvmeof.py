@@ -8,7 +8,7 @@ import importlib
 import os
 import shutil
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -29,12 +29,13 @@ from os_brick.initiator.linux import (
     nvme_identity,
     nvme_namespaces,
     nvme_portals,
+    nvme_presence,
     nvme_replicas,
     nvme_resize,
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.nvme_changes import HostIdentity
-from os_brick.initiator.linux.nvme_connections import Way
+from os_brick.initiator.linux.nvme_presence import Presence
 from os_brick.initiator.linux.nvme_volume import RAID_PATH, NvmeTarget, NvmeVolume
 
 # Names that services and connectors outside this library know here.
@@ -105,6 +106,7 @@ LOG = logging.getLogger(__name__)
 
 _HELPER_LIMIT_S = 120.0
 _FACTS_LIMIT_S = 60.0
+_UNDO_LIMIT_S = 300.0
 # Where programs for root are, besides the service's own PATH.
 _ROOTS_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -245,7 +247,7 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
             self.host,
             call,
             target,
-            self._ways(call, target, identity, to_connect=True),
+            nvme_portals.ways_to_connect(self.host, call, target, identity),
             nvme_attach.Settings(multipath, self.device_scan_attempts),
             volume.lock_names,
         )
@@ -262,50 +264,16 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
             return attempt.run().head
 
         legs = {f"{at} ({leg.nqn})": partial(attach, leg) for at, leg in enumerate(volume.targets)}
-        disks: list[str] = []
         try:
             disks = nvme_replicas.connect_legs(call, legs, volume.alias)
             path = nvme_replicas.bring_up(self.host, call, volume, disks)
         except BaseException:
-            nvme_replicas.stop_unused(self.host, call, disks, before)
-            for attempt in attempts:
-                attempt.take_back()
+            later = call.later(f"undo {call.operation}", _UNDO_LIMIT_S)
+            nvme_replicas.undo(self.host, later, attempts, [before] if before else [])
             raise
         if nvmeof_agent is not None:
             nvmeof_agent.NVMeOFAgent.ensure_running(self)
         return path
-
-    # -- ways -----------------------------------------------------------------------------------
-    def _ways(
-        self, call: Call, target: NvmeTarget, identity: HostIdentity, *, to_connect: bool = False
-    ) -> list[Way]:
-        """Return the ways to a target's subsystem, in the order given.
-
-        :raises BrickException: which controllers are this host's cannot be told.
-        """
-        sysfs = self.host.sysfs
-        host_nqn = target.host_nqn or identity.nqn
-        options = nvme_identity.presented(sysfs, identity, target.host_nqn)
-        if host_nqn is None:
-            names = {one.host_nqn for one in nvme.read_controllers(sysfs, target.nqn)}
-            if len(names) > 1:
-                raise exception.BrickException(
-                    f"{target.nqn} is connected under several host NQNs, and this host's own is "
-                    f"not known: {utils.HOST_NQN_FILE} is missing"
-                )
-        resolved = nvme_portals.resolved(self.host, call, target, to_connect=to_connect)
-        return [Way(target.nqn, portal, host_nqn, options) for portal in resolved.portals]
-
-    def _presences(
-        self, call: Call, volume: NvmeVolume, path_used: str | None = None
-    ) -> list[nvme_detach.Presence]:
-        """Return what of a volume's targets is here; changes nothing."""
-        identity = self.host.nvme.read_identity(call)
-        used = None if volume.alias else path_used
-        return [
-            nvme_detach.find(self.host, call, target, self._ways(call, target, identity), used)
-            for target in volume.targets
-        ]
 
     # -- detach -------------------------------------------------------------------------------
     @utils.trace
@@ -324,27 +292,34 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
         :raises WrongVolume: the namespace is another volume by now (without ``force``).
         :raises ProcessExecutionError: its data could not be written out (without ``force``).
         :raises ExceptionChainer: what failed (with ``force``, without ``ignore_errors``).
+        :raises TargetPortalNotFound: nothing of it was found, but a portal's name could not be
+            resolved (without ``force``).
         :raises OSError: the host could not be looked at.
         """
         volume = NvmeVolume.parse(connection_properties)
-        path_used = utils.get_dev_path(connection_properties, device_info)
-        path_used = path_used if isinstance(path_used, str) else ""
+        path_used = self._path_used(connection_properties, device_info)
         with self._detaching(volume, force, ignore_errors) as (call, errors):
             if not path_used:
                 LOG.warning("Detaching the %s without its device's path", volume)
-            presences = self._presences(call, volume, path_used)
+            presences = self._present(call, volume, path_used, force=force, errors=errors)
             legs = [head for presence in presences for head in presence.heads]
             arrays = nvme_replicas.arrays_of(self.host, volume, legs) if volume.alias else []
             if not legs and not arrays:
                 LOG.warning("No device of the %s is here (any more)", volume)
             limit_s = cfg.CONF.os_brick.flush_timeout
+            wrong: set[str] = set()
+            if arrays:
+                wrong = nvme_detach.find_wrong(
+                    self.host, call, presences, force=force, errors=errors
+                )
+            doomed = nvme_replicas.set_aside(self.host, call, arrays, wrong)
             with errors.context(force, "Ending the array of the %s failed", volume):
                 nvme_replicas.end(
                     self.host,
                     call,
                     volume,
-                    arrays,
-                    writable=self._is_writable(presences),
+                    [array for array in arrays if array not in doomed],
+                    writable=self._is_writable(presences, wrong),
                     force=force,
                     errors=errors,
                     flush_limit_s=limit_s,
@@ -359,15 +334,54 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                 flush=not arrays,
             )
             if force and arrays:
-                # Without its legs an array that hung can be stopped.
-                nvme_replicas.stop_unused(self.host, call, legs, None, arrays)
+                # Without its legs an array that hung can be stopped. To stop one writes it out.
+                later = call.later(f"end of {call.operation}", _UNDO_LIMIT_S)
+                left = {head for head in wrong if self.host.sysfs.exists("block", head)}
+                spared = doomed if left else []
+                nvme_replicas.stop_unused(self.host, later, legs, spared, arrays)
 
-    def _is_writable(self, presences: Sequence[nvme_detach.Presence]) -> bool:
+    def _present(
+        self,
+        call: Call,
+        volume: NvmeVolume,
+        path_used: str,
+        *,
+        force: bool,
+        errors: exception.ExceptionChainer,
+    ) -> list[Presence]:
+        """Return what of a volume is here, to detach it.
+
+        :param errors: with ``force``, what could not be found out.
+        """
+        identity = HostIdentity()
+        with errors.context(force, "Who this host is for NVMe could not be read"):
+            identity = self.host.nvme.read_identity(call)
+        presences = nvme_presence.find_volume(self.host, call, volume, identity, path_used)
+        for presence in presences:
+            with errors.context(force, "Whether the %s is here is not known", presence.target):
+                if presence.doubt is not None:
+                    raise presence.doubt
+        return presences
+
+    def _is_writable(self, presences: Sequence[Presence], wrong: Collection[str]) -> bool:
         return any(
             nvme_namespaces.is_accessible(self.host.sysfs, one)
             for presence in presences
             for one in presence.namespaces
+            if one.head not in wrong
         )
+
+    @staticmethod
+    def _path_used(connection_properties: Mapping[str, Any], device_info: Any) -> str:
+        path = utils.get_dev_path(connection_properties, device_info)
+        return path if isinstance(path, str) else ""
+
+    @staticmethod
+    def _raise_doubt(presences: Sequence[Presence]) -> None:
+        """Raise what keeps us from saying that nothing of a volume is here, if anything does."""
+        for presence in presences:
+            if presence.doubt is not None:
+                raise presence.doubt
 
     # -- size, paths --------------------------------------------------------------------------
     @utils.trace
@@ -383,8 +397,14 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
             self._public_call(f"Extend of {volume}") as call,
             self.host.locks.held(call, volume.lock_names),
         ):
-            presences = [one for one in self._presences(call, volume) if one.namespaces]
+            identity = self.host.nvme.read_identity(call)
+            path_used = self._path_used(connection_properties, None)
+            everywhere = nvme_presence.find_volume(
+                self.host, call, volume, identity, path_used, trusting=False
+            )
+            presences = [one for one in everywhere if one.namespaces]
             if not presences:
+                self._raise_doubt(everywhere)
                 raise exception.VolumeDeviceNotFound(
                     device=connection_properties.get("device_path") or str(volume)
                 )
@@ -417,10 +437,13 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
         self, connection_properties: Mapping[str, Any], device_info: Any
     ) -> list[str]:
         volume = NvmeVolume.parse(connection_properties)
-        used = utils.get_dev_path(connection_properties, device_info)
+        path_used = self._path_used(connection_properties, device_info)
         call = Call(f"paths of {volume}", self.host.clock, _HELPER_LIMIT_S)
-        presences = self._presences(call, volume, used if isinstance(used, str) else None)
+        identity = self.host.nvme.read_identity(call)
+        presences = nvme_presence.find_volume(self.host, call, volume, identity, path_used)
         heads = [head for presence in presences for head in presence.heads]
+        if not heads:
+            self._raise_doubt(presences)
         if volume.alias and (volume.is_replicated or md.find_array(self.host.sysfs, heads)):
             there = nodes.kernel_name(self.host, volume.md_path) is not None
             return [volume.md_path] if there else []

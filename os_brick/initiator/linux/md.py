@@ -31,6 +31,7 @@ _STOP_PAUSE_S = 0.5
 # blkid(8): 2 if nothing was recognised.
 _NOTHING_RECOGNISED = 2
 _MEMBER = "linux_raid_member"
+_NO_MEMBER = "No md superblock detected"
 _WORD = re.compile(r"[\w/-]+")
 
 
@@ -95,14 +96,26 @@ def run(host: Host, call: Call, *words: str) -> Result:
 
 
 def examine(host: Host, call: Call, disk: str) -> Superblock | None:
-    """Return what a disk says of the array that it is a member of; None if it is none."""
+    """Return what a disk says of the array that it is a member of; None if it is none.
+
+    :raises ProcessExecutionError: mdadm could not look at it.
+    :raises BrickException: mdadm said something else.
+    """
     result = run(host, call, "--examine", f"/dev/{disk}")
-    return parse_examined(disk, result.out) if result.code == 0 else None
+    # Only these words say that it has looked: whatever else fails ends with 1 too.
+    if result.code == 1 and _NO_MEMBER in f"{result.err}\n{result.out}":
+        return None
+    lines = result.check().out.strip().splitlines()
+    if not lines or lines[0].strip() != f"/dev/{disk}:":
+        raise exception.BrickException(
+            f"mdadm does not say whether /dev/{disk} is a member of an array: {result.out!r:.200}"
+        )
+    return parse_examined(disk, result.out)
 
 
 def parse_examined(disk: str, text: str) -> Superblock | None:
     """Return the superblock that ``mdadm --examine`` prints: the disk's path and a colon, then
-    lines ``Name : value``. None for anything else."""
+    lines ``Name : value``. None for anything else, such as a partition table."""
     lines = text.strip().splitlines()
     if not lines or lines[0].strip() != f"/dev/{disk}:":
         return None
@@ -111,6 +124,8 @@ def parse_examined(disk: str, text: str) -> Superblock | None:
         name, colon, value = line.partition(" : ")
         if colon:
             told[name.strip()] = value.strip()
+    if "Magic" not in told:
+        return None
     events = told.get("Events", "").rpartition(".")[2]
     role = told.get("Device Role", "").rpartition("Active device ")[2]
     return Superblock(
@@ -211,6 +226,15 @@ def add_again(host: Host, call: Call, path: str, disk: str) -> None:
     # With the bitmap only what was written meanwhile is copied; without it, everything.
     if run(host, call, "--manage", path, "--re-add", member).code != 0:
         run(host, call, "--manage", path, "--add", member).check()
+
+
+def fail(host: Host, call: Call, array: str, disk: str) -> None:
+    """Have an array go on without a member: it writes nothing to it any more.
+
+    :param array: its kernel name.
+    :raises ProcessExecutionError: it could not; a RAID 1 never goes without its last member.
+    """
+    run(host, call, "--manage", f"/dev/{array}", "--fail", f"/dev/{disk}").check()
 
 
 def wait_for_node(host: Host, call: Call, path: str) -> str:

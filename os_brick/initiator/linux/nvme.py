@@ -174,6 +174,16 @@ class Controller:
         """Its character device."""
         return f"/dev/{self.name}"
 
+    @property
+    def portal(self) -> Portal:
+        """The portal that it goes through, as connection properties would name it; one without an
+        address if that could not be read, or for transports that have none."""
+        shown = self.address.get("traddr", "")
+        if self.transport == FC:
+            return Portal(FC, shown.lower(), "", self.address.get("host_traddr", "").lower())
+        port = self.address.get("trsvcid", "").lstrip("0")
+        return Portal(self.transport, canonical_address(shown) or "", port)
+
     def is_at(self, portal: Portal) -> bool:
         """Tell whether it goes through a portal, compared by value."""
         if self.transport != portal.transport:
@@ -211,7 +221,8 @@ def read_controllers(sysfs: Tree, nqn: str | None = None) -> list[Controller]:
     """Return the fabrics controllers of a subsystem (of all if None), in the order of their
     numbers.
 
-    One whose address cannot be read is left out, with an error in the log.
+    One whose address cannot be read is told without any, with an error in the log: it is at no
+    portal, but its namespaces are here.
 
     :raises OSError: the host could not be looked at.
     """
@@ -230,7 +241,7 @@ def _read_controllers(sysfs: Tree, nqn: str | None) -> Iterator[Controller]:
             address = parse_address(sysfs.text(CONTROLLERS, name, "address"))
         except OSError as exc:
             LOG.error("The address of NVMe controller %s cannot be read: %s", name, exc)
-            continue
+            address = {}
         host_nqn = _attribute(sysfs, name, "hostnqn")
         yield Controller(
             name,

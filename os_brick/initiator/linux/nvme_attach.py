@@ -68,6 +68,7 @@ class Attempt:
         self._call = call
         self._target = target
         self._settings = settings
+        self._disk: str | None = None
         if not settings.multipath:
             # What is connected already needs no connect.
             ways = sorted(ways, key=lambda way: nvme_connections.find_live(host, way) is None)
@@ -88,10 +89,11 @@ class Attempt:
         """
         try:
             self._crew.start()
-            one = self._wait_for_disk()
+            one, instance = self._wait_for_disk()
             self._wait_for_others()
-            self._check_readable(one)
-            self._crew.finish(one.head)
+            self._check_readable(one, instance)
+            self._crew.finish((one.head, instance))
+            self._disk = one.head
         except BaseException:
             self._undo()
             raise
@@ -99,7 +101,7 @@ class Attempt:
         return one
 
     # -- the disk ----------------------------------------------------------------------------
-    def _wait_for_disk(self) -> Namespace:
+    def _wait_for_disk(self) -> tuple[Namespace, int]:
         self._call.wait_until(
             lambda: self._usable() is not None or self._crew.all_ended(),
             what="namespace",
@@ -110,14 +112,24 @@ class Attempt:
                 self._call.wait_until(
                     lambda: self._usable() is not None, what="access", limit_s=_ACCESS_S
                 )
-        one = self._usable()
-        if one is None:
+        usable = self._usable()
+        if usable is None:
             raise self._not_found()
-        return one
+        return usable
 
-    def _usable(self) -> Namespace | None:
-        usable = (one for one in self._crew.found() if nvme_namespaces.is_usable(self._host, one))
-        return next(usable, None)
+    def _usable(self) -> tuple[Namespace, int] | None:
+        """Return a path that can be used, and the instance of its disk.
+
+        By the time it can be, what was found may be gone, and its names may be another volume's.
+        """
+        sysfs = self._host.sysfs
+        for one in self._crew.found():
+            # First of all: that the path is still there proves that this disk is its own.
+            instance = sysfs.instance("block", one.head)
+            usable = nvme_namespaces.is_usable(self._host, one)
+            if instance is not None and usable and nvme_namespaces.is_shown(sysfs, one):
+                return one, instance
+        return None
 
     def _wait_for_others(self) -> None:
         """Give the other portals a moment to come up too."""
@@ -137,13 +149,17 @@ class Attempt:
             event=self._crew.news,
         )
 
-    def _check_readable(self, one: Namespace) -> None:
+    def _check_readable(self, one: Namespace, instance: int) -> None:
         try:
             self._host.nvme.read_block(self._call, one.head)
         except FAILURES as exc:
             raise exception.VolumeDeviceNotFound(
                 device=one.path, reason=f"It is there but cannot be read: {exc}"
             ) from exc
+        if self._host.sysfs.instance("block", one.head) != instance:
+            raise exception.VolumeDeviceNotFound(
+                device=one.path, reason="The namespace was taken away while it was attached."
+            )
 
     # -- afterwards --------------------------------------------------------------------------
     def _failures(self) -> str:
@@ -160,17 +176,25 @@ class Attempt:
                 device=self._target.nqn,
                 reason=f"The {self._target} was not found. {self._failures()}",
             )
-        states = ", ".join(
-            f"{one} {nvme_namespaces.read_access(self._host.sysfs, one)}" for one in found
-        )
+        states = ", ".join(f"{one} {self._access(one)}" for one in found)
         return exception.VolumeDeviceNotFound(
             device=self._target.nqn, reason=f"No path to the {self._target} can be used: {states}"
         )
+
+    def _access(self, one: Namespace) -> str:
+        if not nvme_namespaces.is_shown(self._host.sysfs, one):
+            return "was there, but is not any more"
+        return nvme_namespaces.read_access(self._host.sysfs, one)
 
     def _report_missing(self) -> None:
         missing = self._failures()
         if missing and self._settings.multipath:
             LOG.warning("Attached the %s without these portals: %s", self._target, missing)
+
+    @property
+    def disk(self) -> str | None:
+        """Kernel name of the disk that was attached; None if none was."""
+        return self._disk
 
     def take_back(self) -> None:
         """Take away what this attempt made, though it succeeded; what was there before stays.

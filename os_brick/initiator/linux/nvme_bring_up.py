@@ -7,8 +7,9 @@ that does not answer holds up all others. So portals are asked by TCP first.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,6 +40,8 @@ _TURN_BUSY_S = 10.0
 _LEAVING_S = 10.0
 _TRIES = 3
 _LATE_LIMIT_S = 300.0
+# How long a path that is late waits for the volume's locks: its attach may just be returning.
+_MOMENT_S = 1.0
 
 
 @dataclass(eq=False)
@@ -94,7 +97,7 @@ class Crew:
         self._search = Search(host, call, target, attempts, self._is_enough)
         self._mutex = threading.Lock()
         self._over = False
-        self._kept: tuple[str, int | None] | None = None
+        self._kept: tuple[str, int] | None = None
         #: Set when something has become of a path.
         self.news = threading.Event()
 
@@ -125,32 +128,37 @@ class Crew:
         """Return the namespace as the paths show it that have come up."""
         return [state.found for state in self.states if state.found is not None]
 
-    def finish(self, head: str | None) -> None:
-        """Say that the attach is over, with which disk, if any."""
+    def finish(self, disk: tuple[str, int] | None) -> None:
+        """Say that the attach is over, with which disk (its name and instance), if any."""
         with self._mutex:
             self._over = True
-            kept = None if head is None else (head, self._host.sysfs.instance("block", head))
-            self._kept = kept
+            self._kept = disk
 
     # -- one path ----------------------------------------------------------------------------
     def _work(self, state: PathState) -> None:
-        """Bring one path up in its own thread; when the attach is over by then, see to it alone."""
+        """Bring one path up in its own thread; when the attach is over by then, see to it alone.
+
+        The path's lock is held until nothing more can come of it, so that a later attach of the
+        namespace does not use what this thread is going to take away.
+        """
         found: Namespace | None = None
         error: Exception | None = None
-        try:
-            self._wait_for_turn(state)
-            with self._host.locks.held(self._call, [state.way.lock_name], shared=True):
-                found = self._bring_up(state)
-        except _NotWanted as exc:
-            error = exc
-        except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
-            LOG.debug("No path by %s: %s", state.way, exc)
-            error = exc
-        late = self._end(state, found, error)
-        if isinstance(error, ConnectFailed) and error.unfinished:
-            self._end_unfinished(state)
-        elif late:
-            self._settle_late(state)
+        with contextlib.ExitStack() as path:
+            try:
+                self._wait_for_turn(state)
+                self._wait_for_earlier(state, path)
+                with self._host.locks.held(self._call, [state.way.lock_name], shared=True):
+                    found = self._bring_up(state)
+            except _NotWanted as exc:
+                error = exc
+            except Exception as exc:  # noqa: BLE001 - a path's thread must not die silently; the attach decides
+                LOG.debug("No path by %s: %s", state.way, exc)
+                error = exc
+            late = self._end(state, found, error)
+            if isinstance(error, ConnectFailed) and error.unfinished:
+                self._end_unfinished(state)
+            elif late:
+                self._settle_late(state)
 
     def _wait_for_turn(self, state: PathState) -> None:
         """Return when a path may begin.
@@ -165,6 +173,22 @@ class Crew:
             if self._over or any(one.found for one in before):
                 raise _NotWanted
         state.began_s = self._call.elapsed_s()
+
+    def _wait_for_earlier(self, state: PathState, path: contextlib.ExitStack) -> None:
+        """Return with the path's lock, which is held until ``path`` is closed: earlier attaches of
+        the namespace are through with this way then.
+
+        Until then the path counts as one whose portal has not answered.
+
+        :raises _NotWanted: the volume has come by another path, or is not wanted any more.
+        :raises DeadlineExceeded: the attach's time was over before.
+        """
+        state.trouble = "an earlier attach by this portal has not come to its end"
+        name = f"nvme path {state.way.lock_name} {self._target.lock_name}"
+        path.enter_context(self._host.locks.held(self._call, [name]))
+        if self._is_enough() or (not self._at_once and self.found()):
+            raise _NotWanted
+        state.trouble = ""
 
     def _is_hopeless(self, state: PathState) -> bool:
         if state.ended:
@@ -329,18 +353,35 @@ class Crew:
             )
 
     def _settle_late(self, state: PathState) -> None:
-        """See to a path that came up after the attach had returned or failed."""
+        """See to a path that came up after the attach had returned or failed.
+
+        A volume that somebody attaches or detaches right now is not waited for: an attach may be
+        waiting for this very path, to connect it anew.
+        """
         if not state.made:
             return
         call = self._call.later(f"late path {state.way}", _LATE_LIMIT_S)
         try:
-            with self._host.locks.held(call, self._lock_names):
-                if self._at_once and self._is_wanted() and state.found is not None:
+            with self._tried_volume() as alone:
+                if alone and self._at_once and self._is_wanted() and state.found is not None:
                     LOG.info("Late path %s joined the %s", state.way, self._target)
                     return
                 self.leave(call, state)
         except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
             LOG.warning("Late path %s could not be cleaned up: %s", state.way, exc)
+
+    @contextlib.contextmanager
+    def _tried_volume(self) -> Iterator[bool]:
+        """Hold the volume's locks for the block if they can be had within a moment; tell
+        whether."""
+        moment = self._call.later(f"late path of the {self._target}", _MOMENT_S)
+        with contextlib.ExitStack() as volume:
+            try:
+                volume.enter_context(self._host.locks.held(moment, self._lock_names))
+                alone = True
+            except exception.DeadlineExceeded:
+                alone = False
+            yield alone
 
     def _end_unfinished(self, state: PathState) -> None:
         """See to the controller that the kernel makes after its connect was given up, should it

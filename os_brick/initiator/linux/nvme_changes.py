@@ -19,21 +19,30 @@ from os_brick.initiator.linux import nvme, nvme_identify
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.nvme import CONTROLLERS, Controller
 from os_brick.initiator.linux.nvme_ids import NamespaceIds
-from os_brick.initiator.linux.programs import Programs
+from os_brick.initiator.linux.programs import Programs, Result
 from os_brick.initiator.linux.sysfs import Tree
 
 #: What these may raise: the kernel's answer, or a program's.
 FAILURES = (OSError, processutils.ProcessExecutionError)
 
+
 _DELETE_LIMIT_S = 120.0
 _ASK_LIMIT_S = 15.0
 _NAMESPACE, _ACTIVE, _DESCRIPTORS = 0, 2, 3
-# Generic command status: Invalid Namespace or Format (NVM Express base specification).
-_NO_SUCH_NAMESPACE = 0x0B
+# Generic command status (NVM Express base specification): Invalid Command Opcode, Invalid Field in
+# Command, Invalid Namespace or Format. The mask leaves the status code with its type: the same code
+# of another type means something else (302h: the namespace is inaccessible by this path).
+_NOT_KNOWN = frozenset({0x001, 0x002})
+_NO_SUCH_NAMESPACE = 0x00B
+_STATUS_AND_TYPE = 0x7FF
 _NAMES_IN_ONE_LIST = 1024
 _HOST_NQN, _HOST_ID = "hostnqn", "hostid"
 _FOLDER = "/etc/nvme"
 _PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
+
+
+class NotSupported(OSError):
+    """The subsystem knows no such question: those before NVMe 1.3 have no list of identifiers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,10 @@ class NvmeChanges(Protocol):
         """Disconnect this very controller; nothing happens if it is gone."""
 
     def describe(self, call: Call, controller: Controller, nsid: int) -> NamespaceIds | None:
-        """Ask the subsystem for a namespace's identifiers; None if it has no such namespace."""
+        """Ask the subsystem for a namespace's identifiers; None if it has no such namespace.
+
+        :raises NotSupported: it does not tell them of any.
+        """
 
     def list_active(self, call: Call, controller: Controller) -> set[int]:
         """Ask the subsystem for the numbers of all namespaces that this host may use."""
@@ -102,7 +114,7 @@ class PrivilegedNvme:
     def describe(self, call: Call, controller: Controller, nsid: int) -> NamespaceIds | None:
         with call.step(f"identify {controller} namespace {nsid}") as step:
             status, data = self._ask(call, controller, _DESCRIPTORS, nsid)
-            if status & 0xFF == _NO_SUCH_NAMESPACE:
+            if status and not _is_there(status, controller):
                 step.outcome = "no such namespace"
                 return None
             _check(status, f"{controller} does not tell who namespace {nsid} is")
@@ -162,6 +174,19 @@ class PrivilegedNvme:
         return str(nvmeof.get_system_uuid())
 
 
+def _is_there(status: int, controller: Controller) -> bool:
+    """Tell whether there may be a namespace of which a subsystem told nothing but a status.
+
+    :raises NotSupported: it tells of none.
+    """
+    reason = status & _STATUS_AND_TYPE
+    if reason in _NOT_KNOWN:
+        raise NotSupported(
+            f"{controller} has no list of a namespace's identifiers (NVMe status {status:#x})"
+        )
+    return reason != _NO_SUCH_NAMESPACE
+
+
 def _check(status: int, what: str) -> None:
     if status:
         raise OSError(f"{what} (NVMe status {status:#x})")
@@ -203,8 +228,13 @@ class ProgramNvme:
         self._programs.run(call, "tee", "-a", path, limit_s=_DELETE_LIMIT_S, stdin="1").check()
 
     def describe(self, call: Call, controller: Controller, nsid: int) -> NamespaceIds | None:
-        said = self._nvme(call, "ns-descs", controller.path, "-n", str(nsid))
-        return nvme_identify.parse_described(said, nsid)
+        words = ("nvme", "ns-descs", controller.path, "-n", str(nsid))
+        result = self._programs.run(call, *words, limit_s=_ASK_LIMIT_S)
+        # Exit codes do not tell: those of 1.x are the status cut to a byte, of 2.x always 1.
+        status = nvme_identify.parse_status(f"{result.err}\n{result.out}")
+        if result.code and status and not _is_there(status, controller):
+            return None
+        return nvme_identify.parse_described(result.check().out, nsid)
 
     def list_active(self, call: Call, controller: Controller) -> set[int]:
         return set(nvme_identify.parse_listed(self._nvme(call, "list-ns", controller.path)))
@@ -223,9 +253,17 @@ class ProgramNvme:
             self._stored(call, _HOST_NQN) or None, self._stored(call, _HOST_ID) or None
         )
 
-    def _stored(self, call: Call, name: str) -> str:
-        result = self._programs.run(call, "cat", f"{_FOLDER}/{name}", limit_s=_ASK_LIMIT_S)
-        return result.out.strip() if result.code == 0 else ""
+    def _stored(self, call: Call, name: str) -> str | None:
+        """Return what a file says; None if it is missing.
+
+        :raises ProcessExecutionError: it could not be read.
+        """
+        path = f"{_FOLDER}/{name}"
+        result = self._programs.run(call, "cat", path, limit_s=_ASK_LIMIT_S)
+        # What runs programs for the service may miss something too, and fail with the same code.
+        if result.code and path in result.err and "No such file or directory" in result.err:
+            return None
+        return result.check().out.strip()
 
     def make_nqn(self, call: Call, uuid: str) -> str:
         nqn = f"nqn.2014-08.org.nvmexpress:uuid:{uuid}" if uuid else self._cli_nqn(call)
@@ -242,22 +280,25 @@ class ProgramNvme:
         return self._nvme(call, "gen-hostnqn").strip()
 
     def _store(self, call: Call, name: str, text: str) -> str:
-        """Write a file whole or not at all, never over one that has a value; return its text."""
+        """Write a file whole or not at all, never over one that has a value or cannot be read;
+        return its text."""
         path, staged = f"{_FOLDER}/{name}", f"{_FOLDER}/.{name}.{uuid4().hex}"
 
-        def run(*words: str, stdin: str | None = None) -> int | None:
-            return self._programs.run(call, *words, limit_s=_ASK_LIMIT_S, stdin=stdin).code
+        def run(*words: str, stdin: str | None = None) -> Result:
+            return self._programs.run(call, *words, limit_s=_ASK_LIMIT_S, stdin=stdin)
 
-        run("mkdir", "-p", _FOLDER)
+        run("mkdir", "-p", _FOLDER).check()
         try:
-            run("tee", staged, stdin=f"{text}\n")
-            if run("ln", staged, path) == 0:  # fails where it would replace
+            run("tee", staged, stdin=f"{text}\n").check()
+            linked = run("ln", staged, path)  # fails where it would replace
+            if linked.code == 0:
                 return text
             stored = self._stored(call, name)
+            if stored is None:
+                linked.check()
             if not stored:
-                run("mv", "-f", staged, path)
-                return text
-            return stored
+                run("mv", "-f", staged, path).check()
+            return stored or text
         finally:
             run("rm", "-f", staged)
 

@@ -18,7 +18,7 @@ from os_brick.initiator.linux import nvme, nvme_namespaces
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme import Controller, Portal
-from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_changes import FAILURES, NotSupported
 from os_brick.initiator.linux.nvme_namespaces import Namespace
 from os_brick.initiator.linux.programs import Result
 
@@ -30,6 +30,8 @@ _LOAD_LIMIT_S = 60.0
 # nvme-cli says that it is done when the controller is live; a state of its own may need a moment.
 _SETTLE_S = 5.0
 _GONE_S = 30.0
+# How long those are waited for who attach through a controller that is to be left.
+_EMPTY_LIMIT_S = 300.0
 _QUEUE_SIZE = "128"
 _NO_LOSS_TIMEOUT = "-1"  # data that is not written yet must outlive any trouble (bug 1964385)
 
@@ -40,7 +42,7 @@ _ALREADY_TEXTS = ("already connected", "already in progress")
 class ConnectFailed(exception.TargetPortalNotFound):
     """No controller came of a connect.
 
-    :ivar unfinished: the kernel may still be at it.
+    :ivar unfinished: nvme-cli was stopped at its time limit: the kernel may still be at it.
     """
 
     def __init__(self, message: object = None, unfinished: bool = False, **kwargs: object) -> None:
@@ -119,6 +121,7 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
         live = live_of(host, before)
         if live is not None:
             return live, False
+        limit_s, began_s = call.within(CONNECT_LIMIT_S), call.elapsed_s()
         result = _run_connect(host, call, way)
         if result.code == 0:
             live = call.wait_until(
@@ -129,7 +132,10 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
         came = _came(host, way, before)
         if came is None:
             raise ConnectFailed(
-                target_portal=way.portal, reason=_explain(result), unfinished=result.code is None
+                target_portal=way.portal,
+                reason=_explain(result),
+                # A program that cannot be started has no code either, but does not take its time.
+                unfinished=result.code is None and call.elapsed_s() - began_s >= limit_s,
             )
         if result.code != 0:
             LOG.warning(
@@ -183,16 +189,44 @@ def leave(
     """Disconnect a controller if no namespace of anybody else is left on it and nobody is attaching
     through it; tell whether done.
 
+    If only those who attach keep it, it is disconnected later should nothing come of that: they
+    did not make it, so that nobody else would.
+
     :raises BrickException: nobody uses it, but it is still there.
     """
     with host.locks.tried(way.lock_name) as mine:
         if not mine:
+            there = nvme_namespaces.read_namespaces(host.sysfs, controller)
+            if all(is_ours(one) for one in there):
+                _leave_when_empty(host, call, way, controller)
             return False
         with host.locks.held(call, [way.connect_lock_name]):
             if _others_on(host, call, controller, is_ours):
                 return False
             _disconnect(host, call, controller)
             return True
+
+
+def _leave_when_empty(host: Host, call: Call, way: Way, controller: Controller) -> None:
+    """Have a controller disconnected, by a thread of its own, when nobody attaches through it any
+    more, if it shows no namespace at all then.
+
+    A namespace that it does show may be attached by now, also the one that it was left for.
+    """
+    later = call.later(f"end of {controller} by {way}", _EMPTY_LIMIT_S)
+
+    def wait_and_leave() -> None:
+        try:
+            with (
+                host.locks.held(later, [way.lock_name]),
+                host.locks.held(later, [way.connect_lock_name]),
+            ):
+                if not nvme_namespaces.read_namespaces(host.sysfs, controller):
+                    _disconnect(host, later, controller)
+        except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
+            LOG.warning("%s by %s may be left without use: %s", controller, way, exc)
+
+    later.side_by_side({f"end of {controller}": wait_and_leave})
 
 
 def _others_on(
@@ -213,7 +247,19 @@ def _others_on(
     except FAILURES as exc:
         LOG.debug("%s could not be asked for its namespaces: %s", controller, exc)
         return True
-    return any(one.ids.nsid in active for one in others)
+    return any(one.ids.nsid in active or not _is_gone(host, call, one) for one in others)
+
+
+def _is_gone(host: Host, call: Call, one: Namespace) -> bool:
+    """Tell whether a subsystem that does not list a namespace says the same when it is asked for
+    it: a list may be cut short, or not have been printed at all."""
+    try:
+        return host.nvme.describe(call, one.controller, one.ids.nsid or 0) is None
+    except NotSupported:
+        return True  # the list has to do
+    except FAILURES as exc:
+        LOG.debug("%s could not be asked about %s: %s", one.controller, one.head, exc)
+        return False
 
 
 def _disconnect(host: Host, call: Call, controller: Controller) -> None:

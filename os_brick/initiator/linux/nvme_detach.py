@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding what of a namespace is on this host, and the way of its detach.
-
-Found by the volume's identity, through the controllers of its portals in whatever state they are.
-A device path that the caller remembers may be another volume's by now, so it never decides alone.
-"""
+"""The way of a namespace's detach, once it is known what of it is on this host."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from oslo_concurrency import processutils
@@ -18,7 +13,6 @@ from os_brick import exception
 from os_brick.initiator.linux import (
     block,
     multipath,
-    nodes,
     nvme_connections,
     nvme_namespaces,
     udev,
@@ -26,11 +20,8 @@ from os_brick.initiator.linux import (
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.nvme import Controller
 from os_brick.initiator.linux.nvme_changes import FAILURES
-from os_brick.initiator.linux.nvme_connections import Way
-from os_brick.initiator.linux.nvme_namespaces import Namespace
-from os_brick.initiator.linux.nvme_volume import NvmeTarget
+from os_brick.initiator.linux.nvme_presence import Presence
 
 LOG = logging.getLogger(__name__)
 
@@ -39,86 +30,6 @@ _MAP_GONE_S = 10.0
 _UDEV_S = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """What of a namespace is on this host.
-
-    :ivar controllers: those of its portals, with the way that they go.
-    :ivar namespaces: its paths on them.
-    """
-
-    target: NvmeTarget
-    controllers: tuple[tuple[Way, Controller], ...]
-    namespaces: tuple[Namespace, ...]
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Kernel names of its disks: one, or one for each controller without native multipath."""
-        return tuple(dict.fromkeys(one.head for one in self.namespaces))
-
-    def is_ours(self, one: Namespace) -> bool:
-        """Tell whether a namespace on one of the controllers is this one."""
-        if self.target.ids:
-            return bool(self.target.ids.fits(one.ids))
-        return one.head in self.heads
-
-
-# -- find ------------------------------------------------------------------------------------
-def find(
-    host: Host, call: Call, target: NvmeTarget, ways: Sequence[Way], path_used: str | None = None
-) -> Presence:
-    """Return what of a namespace is here.
-
-    :param path_used: the device that the caller was given, if he knows it.
-    :raises OSError: the host could not be looked at.
-    """
-    with call.step("find the namespace") as step:
-        controllers = tuple(
-            (way.of(controller), controller)
-            for way in ways
-            for controller in nvme_connections.find(host, way)
-        )
-        everything = [
-            one
-            for _way, controller in controllers
-            for one in nvme_namespaces.read_namespaces(host.sysfs, controller)
-        ]
-        if target.ids:
-            ours = [one for one in everything if target.ids.fits(one.ids)]
-        else:
-            ours = _the_only_one(host, everything, path_used)
-        found = Presence(target, controllers, tuple(ours))
-        step.outcome = ", ".join(map(str, ours)) or "nothing"
-    used = nodes.kernel_name(host, path_used)
-    if used is not None and used not in found.heads:
-        LOG.warning(
-            "%s, which was used for the %s, is not that namespace any more; its identity counts",
-            path_used,
-            target,
-        )
-    return found
-
-
-def _the_only_one(
-    host: Host, everything: Sequence[Namespace], path_used: str | None
-) -> list[Namespace]:
-    """Return the paths of a namespace that has no identifier: the device that was used, if it is
-    this subsystem's, or the only one there is."""
-    if path_used:
-        used = nodes.kernel_name(host, path_used)
-        return [one for one in everything if one.head == used]
-    disks = {(one.ids.nsid, one.ids.uuid, one.ids.nguid) for one in everything}
-    if len(disks) > 1:
-        LOG.error(
-            "The connection names neither a namespace nor a device, and the subsystem shows %s: "
-            "none of them is taken for the volume",
-            ", ".join(sorted({one.head for one in everything})),
-        )
-        return []
-    return list(everything)
-
-
-# -- detach ----------------------------------------------------------------------------------
 def detach(
     host: Host,
     call: Call,
@@ -141,21 +52,43 @@ def detach(
     heads = [head for presence in presences for head in presence.heads]
     if not force:
         usage.refuse_if_used(host, call, heads)
+    wrong = find_wrong(host, call, presences, force=force, errors=errors) if flush else set()
     for presence in presences if flush else ():
-        wrong = _find_wrong_volume(host, call, presence)
-        if wrong is not None and not force:
-            raise wrong
-        if wrong is not None:
-            # Whatever is still in memory must not reach the other volume; it goes with the disk.
-            errors.add_exception(type(wrong), wrong, None)
-            continue
         for head in presence.heads:
+            if head in wrong:
+                # Whatever is still in memory must not reach the other volume; it goes with the
+                # disk.
+                continue
             with errors.context(force, "Writing out %s failed, its data may be lost", head):
                 _flush(host, call, presence, head, force, flush_limit_s)
     for head in heads:
         with errors.context(force, "Removing the map over %s failed", head):
             _remove_map(host, call, head, flush_limit_s)
     _disconnect_all(host, call, presences, force, errors)
+
+
+def find_wrong(
+    host: Host,
+    call: Call,
+    presences: Sequence[Presence],
+    *,
+    force: bool,
+    errors: exception.ExceptionChainer,
+) -> set[str]:
+    """Return the kernel names of disks that are other volumes by now, to which nothing must be
+    written.
+
+    :param errors: with ``force``, which volumes are concerned.
+    :raises WrongVolume: there are any (without ``force``); nothing was changed.
+    """
+    found: set[str] = set()
+    for presence in presences:
+        wrong = _find_wrong_volume(host, call, presence)
+        if wrong is not None:
+            with errors.context(force, "Nothing is written to %s", ", ".join(presence.heads)):
+                raise wrong
+            found.update(presence.heads)
+    return found
 
 
 def _remove_map(host: Host, call: Call, head: str, limit_s: float) -> None:
@@ -185,18 +118,19 @@ def _find_wrong_volume(host: Host, call: Call, presence: Presence) -> exception.
     A controller that does not answer is no danger: nothing reaches anybody by it.
     """
     live = [one for one in presence.namespaces if nvme_namespaces.is_accessible(host.sysfs, one)]
-    for one in live[:1]:
+    for one in live:
         try:
             says = host.nvme.describe(call, one.controller, one.ids.nsid or 0)
         except FAILURES as exc:
             LOG.debug("%s could not be asked who %s is: %s", one.controller, one.head, exc)
             continue
-        if says is not None and one.ids.fits(says) is False:
-            return exception.WrongVolume(
-                device=one.path,
-                reason=f"It was {one.ids} and is {says} now: the subsystem gave its number to "
-                "another volume. Its data was not written; detach with force to remove it.",
-            )
+        if says is None or one.ids.fits(says) is not False:
+            return None
+        return exception.WrongVolume(
+            device=one.path,
+            reason=f"It was {one.ids} and is {says} now: the subsystem gave its number to "
+            "another volume. Its data was not written; detach with force to remove it.",
+        )
     return None
 
 

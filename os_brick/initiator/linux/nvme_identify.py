@@ -21,7 +21,12 @@ _DESCRIPTOR_HEADER = 4
 _FLBAS_BYTE, _FORMATS_BYTE, _FORMAT_BYTES = 26, 128, 4
 _DATA_SIZE_BYTE = 2  # of a format: log2 of the bytes in a block
 _TYPED = re.compile(r'"?\b(uuid|nguid)"?\s*:\s*"?([0-9a-fA-F-]{32,36})\b')
-_LISTED = re.compile(r"\]\s*:\s*(0x[0-9a-fA-F]+|\d+)")
+_DESCRIBED = re.compile(
+    r"Namespace Identification Descriptors|\bnidt\b|\"ns-descs\"", re.IGNORECASE
+)
+# "NVMe status: Invalid Namespace or Format: …(0x400b)"; up to 1.8 "NVMe Status:INVALID_NS(400b)".
+_STATUS = re.compile(r"NVMe status:.*\((?:0x)?([0-9a-f]{1,4})\)", re.IGNORECASE)
+_LISTED = re.compile(r"\[\s*\d+\s*\]\s*:\s*(0x[0-9a-fA-F]+|\d+)")
 
 
 # -- bytes -----------------------------------------------------------------------------------
@@ -68,17 +73,37 @@ def _size(blocks: int, shift: int) -> int | None:
 
 # -- nvme-cli --------------------------------------------------------------------------------
 def parse_described(text: str, nsid: int) -> NamespaceIds:
-    """Return the identifiers that ``nvme ns-descs`` prints, as text or JSON of any version."""
+    """Return the identifiers that ``nvme ns-descs`` prints, as text or JSON of any version.
+
+    :raises OSError: it is something else.
+    """
     found = {}
     for kind, value in _TYPED.findall(text):
         if len(value.replace("-", "")) == 32:
             found[kind] = normal_uuid(value)
+    if not found and not _DESCRIBED.search(text):
+        raise OSError(f"nvme ns-descs printed no identifiers of a namespace: {text.strip()!r:.200}")
     return NamespaceIds(found.get("uuid", ""), found.get("nguid", ""), nsid)
 
 
+def parse_status(text: str) -> int | None:
+    """Return the NVMe status that ``nvme`` says a command has ended with; None if it says none."""
+    match = _STATUS.search(text)
+    return int(match[1], 16) if match else None
+
+
 def parse_listed(text: str) -> list[int]:
-    """Return the numbers that ``nvme list-ns`` prints: a line ``[   0]:0x1`` for each."""
-    return [int(number, 0) for number in _LISTED.findall(text)]
+    """Return the numbers that ``nvme list-ns`` prints: a line ``[   0]:0x1`` for each.
+
+    :raises OSError: there are other lines.
+    """
+    found = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = _LISTED.fullmatch(line)
+        if match is None:
+            raise OSError(f"nvme list-ns printed no list of namespaces: {line!r:.200}")
+        found.append(int(match[1], 0))
+    return found
 
 
 def parse_id_ns(text: str) -> int | None:

@@ -30,11 +30,13 @@ class Namespace:
 
     :ivar entry: its name below the controller.
     :ivar ids: as the kernel shows them.
+    :ivar instance: tells this entry from a later one of its name.
     """
 
     controller: Controller
     entry: str
     ids: NamespaceIds
+    instance: int
 
     @property
     def head(self) -> str:
@@ -62,10 +64,22 @@ def read_namespaces(sysfs: Tree, controller: Controller) -> list[Namespace]:
     for entry in sysfs.names(CONTROLLERS, controller.name):
         if not ENTRY.fullmatch(entry):
             continue
-        ids = _read_ids(sysfs, f"{CONTROLLERS}/{controller.name}/{entry}")
-        if ids is not None:
-            found.append(Namespace(controller, entry, ids))
+        one = _read_namespace(sysfs, controller, entry)
+        if one is not None:
+            found.append(one)
     return found if nvme.is_there(sysfs, controller) else []
+
+
+def _read_namespace(sysfs: Tree, controller: Controller, entry: str) -> Namespace | None:
+    where = f"{CONTROLLERS}/{controller.name}/{entry}"
+    instance, ids = sysfs.instance(where), _read_ids(sysfs, where)
+    return None if instance is None or ids is None else Namespace(controller, entry, ids, instance)
+
+
+def is_shown(sysfs: Tree, one: Namespace) -> bool:
+    """Tell whether its controller still shows this very namespace, under the same name."""
+    shown = _read_namespace(sysfs, one.controller, one.entry)
+    return shown == one and nvme.is_there(sysfs, one.controller)
 
 
 def read_ids_of_head(sysfs: Tree, head: str) -> NamespaceIds | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Portals as the host can use them: names resolved, Fibre Channel ports with the way from here."""
+"""The ways to a subsystem: names resolved, Fibre Channel ports with the way from here."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
-from os_brick import exception
-from os_brick.initiator.linux import fc, nvme
+from os_brick import exception, utils
+from os_brick.initiator.linux import fc, nvme, nvme_identity
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme import Portal
+from os_brick.initiator.linux.nvme_changes import HostIdentity
+from os_brick.initiator.linux.nvme_connections import Way
 from os_brick.initiator.linux.nvme_volume import NvmeTarget
 from os_brick.initiator.linux.sysfs import Tree
 
@@ -19,15 +21,59 @@ _RESOLVE_LIMIT_S = 30.0
 _RPORT = re.compile(r"rport-(\d+):\d+-\d+")
 
 
-def resolved(host: Host, call: Call, target: NvmeTarget, *, to_connect: bool = False) -> NvmeTarget:
-    """Return a target with its portals as the kernel states them.
+def ways_to_connect(
+    host: Host, call: Call, target: NvmeTarget, identity: HostIdentity
+) -> list[Way]:
+    """Return the ways by which a target's subsystem can be connected, in the order given: a Fibre
+    Channel portal is one for each port of this host that sees it.
 
-    Of several addresses of a name the one that has a controller counts, else the first.
-
-    :param to_connect: a Fibre Channel portal is one for each port of this host that sees it;
-        otherwise it stands for whatever port has connected it.
+    :raises BrickException: which controllers are this host's cannot be told.
     :raises TargetPortalNotFound: no portal can be used; a single name without an address costs only
         its portal.
+    """
+    ways, troubles = _ways(host, call, target, identity, to_connect=True)
+    if not ways:
+        raise exception.TargetPortalNotFound(
+            target_portal=", ".join(map(str, target.portals)),
+            reason=" ".join(troubles) or "No Fibre Channel port of this host is online.",
+        )
+    return ways
+
+
+def ways_to_look(
+    host: Host, call: Call, target: NvmeTarget, identity: HostIdentity
+) -> tuple[list[Way], str]:
+    """Return the ways by which a target's subsystem may be connected already, and why others are
+    not known: a Fibre Channel portal stands for whatever port has connected it.
+
+    :raises BrickException: which controllers are this host's cannot be told.
+    """
+    ways, troubles = _ways(host, call, target, identity, to_connect=False)
+    return ways, " ".join(troubles)
+
+
+def _ways(
+    host: Host, call: Call, target: NvmeTarget, identity: HostIdentity, *, to_connect: bool
+) -> tuple[list[Way], list[str]]:
+    host_nqn = target.host_nqn or identity.nqn
+    options = nvme_identity.presented(host.sysfs, identity, target.host_nqn)
+    if host_nqn is None:
+        names = {one.host_nqn for one in nvme.read_controllers(host.sysfs, target.nqn)}
+        if len(names) > 1:
+            raise exception.BrickException(
+                f"{target.nqn} is connected under several host NQNs, and this host's own is "
+                f"not known: {utils.HOST_NQN_FILE} is missing"
+            )
+    portals, troubles = _resolved(host, call, target, to_connect)
+    return [Way(target.nqn, portal, host_nqn, options) for portal in portals], troubles
+
+
+def _resolved(
+    host: Host, call: Call, target: NvmeTarget, to_connect: bool
+) -> tuple[list[Portal], list[str]]:
+    """Return a target's portals as the kernel states them, and what is wrong with others.
+
+    Of several addresses of a name the one that has a controller counts, else the first.
     """
     portals: dict[Portal, None] = {}
     troubles: list[str] = []
@@ -38,15 +84,10 @@ def resolved(host: Host, call: Call, target: NvmeTarget, *, to_connect: bool = F
             try:
                 portals[_of_name(host, call, target, portal)] = None
             except (exception.TargetPortalNotFound, OSError) as exc:
-                troubles.append(str(exc))
+                troubles.append(f"{portal.address}: {exc}")
         else:
             portals[portal] = None
-    if not portals:
-        raise exception.TargetPortalNotFound(
-            target_portal=", ".join(map(str, target.portals)),
-            reason=" ".join(troubles) or "No Fibre Channel port of this host is online.",
-        )
-    return dataclasses.replace(target, portals=tuple(portals))
+    return list(portals), troubles
 
 
 def _of_name(host: Host, call: Call, target: NvmeTarget, portal: Portal) -> Portal:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import block, md, nodes, usage
+from os_brick.initiator.linux import block, md, nodes, nvme_attach, usage
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme_volume import NvmeVolume
@@ -45,6 +45,8 @@ def bring_up(host: Host, call: Call, volume: NvmeVolume, disks: Sequence[str]) -
     :param disks: kernel names of the legs that are here.
     :raises VolumeDeviceNotFound: the array is to be made, but legs are missing.
     :raises BrickException: the legs do not belong together, or carry somebody's data.
+    :raises ProcessExecutionError: mdadm could not look at a leg: what it holds may be newer than
+        what the others hold.
     :raises NotFound: the array did not appear.
     """
     if volume.is_replicated is None and not md.is_member(host, call, disks[0]):
@@ -194,27 +196,76 @@ def end(
     md.unlink(host, call, volume.md_path)
 
 
+def set_aside(host: Host, call: Call, arrays: Sequence[str], wrong: Collection[str]) -> list[str]:
+    """Have arrays go on without legs that are other volumes by now, so that nothing more is written
+    to those.
+
+    :param wrong: kernel names of these legs.
+    :returns: the arrays that would write to them still, as they have no other leg.
+    """
+    doomed: dict[str, None] = {}
+    for array in arrays:
+        for disk in [one for one in md.members_of(host.sysfs, array) if one in wrong]:
+            try:
+                md.fail(host, call, array, disk)
+            except processutils.ProcessExecutionError as exc:
+                LOG.error("Array %s does not go on without %s: %s", array, disk, exc)
+                doomed[array] = None
+    return list(doomed)
+
+
 def stop_unused(
     host: Host,
     call: Call,
     legs: Sequence[str],
-    spared: str | None,
+    spared: Collection[str],
     arrays: Sequence[str] = (),
 ) -> None:
     """Stop arrays that nobody uses, to clean up. Never raises.
 
     :param legs: whose arrays are stopped.
-    :param spared: the array that was there before, if any.
+    :param spared: arrays that stay.
     :param arrays: further ones to stop.
     """
-    for array in dict.fromkeys((*md.find_array(host.sysfs, legs), *arrays)):
-        if array == spared or not host.sysfs.exists("block", array):
-            continue
+    try:
+        found = dict.fromkeys((*md.find_array(host.sysfs, legs), *arrays))
+    except OSError as exc:
+        LOG.warning("Whether arrays are left cannot be seen: %s", exc)
+        return
+    for array in found:
         try:
+            if array in spared or not host.sysfs.exists("block", array):
+                continue
             usage.refuse_if_used(host, call, [array])
             md.stop(host, call, array)
         except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
             LOG.warning("Array %s is left: %s", array, exc)
+
+
+def undo(
+    host: Host, call: Call, attempts: Sequence[nvme_attach.Attempt], before: Sequence[str]
+) -> None:
+    """Take away what a failed attach made; an array that does not stop keeps its legs. Never
+    raises.
+
+    :param attempts: those of its legs.
+    :param before: the array that was there before, if any.
+    """
+    stop_unused(host, call, [one.disk for one in attempts if one.disk], before)
+    for attempt in attempts:
+        if attempt.disk and _is_held(host, attempt.disk):
+            LOG.warning("%s stays attached, an array holds it", attempt.disk)
+        else:
+            attempt.take_back()
+
+
+def _is_held(host: Host, disk: str) -> bool:
+    """Tell whether a disk is a leg of an array that is there; yes if that cannot be seen."""
+    try:
+        return bool(md.find_array(host.sysfs, [disk]))
+    except OSError as exc:
+        LOG.warning("Whether an array holds %s cannot be seen: %s", disk, exc)
+        return True
 
 
 # -- extend ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from os_brick.initiator.linux import nvme, nvme_namespaces
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme import Controller
-from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_changes import FAILURES, NotSupported
 from os_brick.initiator.linux.nvme_namespaces import Namespace
 from os_brick.initiator.linux.nvme_volume import NvmeTarget
 
@@ -53,20 +53,35 @@ class Search:
         A controller that was there before is scanned at once: the subsystem may not have told it of
         changes. Further scans follow after 1, 2, 4, 8 … seconds.
 
-        :raises VolumeDeviceNotFound: which one is wanted cannot be told.
+        :raises VolumeDeviceNotFound: which one is wanted cannot be told, or the subsystem could not
+            be asked whether it still is the one that the kernel shows.
         """
+        unsure: Exception | None = None
         with self._call.step(f"find the namespace on {controller}") as step:
             for number in range(self._attempts + 1):
                 if reused or number:
                     self._rescan(controller)
-                one = self._wait(controller, min(2.0**number, _LONGEST_LOOK_S))
-                if one is not None and self._is_current(one, reused or number > 0):
-                    step.outcome = str(one)
-                    return one
+                limit_s = min(2.0**number, _LONGEST_LOOK_S)
+                one = self._wait(controller, limit_s)
+                try:
+                    unsure = None
+                    if one is not None and self._is_current(one, reused or number > 0):
+                        step.outcome = str(one)
+                        return one
+                except FAILURES as exc:
+                    LOG.warning("%s could not be asked about %s: %s", controller, one, exc)
+                    unsure = exc
+                    self._pause(controller, limit_s)
                 if self._enough() or not nvme.is_live(self._host.sysfs, controller):
                     break
-            step.outcome = "not found"
-            return None
+            step.outcome = "not found" if unsure is None else f"not asked: {unsure}"
+        if unsure is not None and nvme.is_there(self._host.sysfs, controller):
+            raise exception.VolumeDeviceNotFound(
+                device=self._target.nqn,
+                reason=f"{controller} shows the {self._target}, but the subsystem could not be "
+                f"asked whether the namespace is still the volume: {unsure}",
+            ) from unsure
+        return None
 
     def is_ours(self, one: Namespace) -> bool:
         """Tell whether a namespace on a controller that this attach has made is the wanted one.
@@ -99,6 +114,14 @@ class Search:
         self._call.wait_until(is_settled, what="namespace", limit_s=limit_s)
         return found
 
+    def _pause(self, controller: Controller, limit_s: float) -> None:
+        """Give a subsystem that could not be asked some time."""
+        self._call.wait_until(
+            lambda: self._enough() or not nvme.is_there(self._host.sysfs, controller),
+            what=f"answers of {controller}",
+            limit_s=limit_s,
+        )
+
     def _look(self, controller: Controller) -> Namespace | None:
         there = nvme_namespaces.read_namespaces(self._host.sysfs, controller)
         if self._target.ids:
@@ -108,7 +131,11 @@ class Search:
         return next((one for one in there if one not in self._stale), None)
 
     def _is_current(self, one: Namespace, was_there: bool) -> bool:
-        """Tell whether the subsystem says the same of a namespace as the kernel does."""
+        """Tell whether the subsystem says the same of a namespace as the kernel does.
+
+        :raises OSError: it could not be asked.
+        :raises ProcessExecutionError: the same.
+        """
         if not self._target.ids:
             self._check_only_one(one)
         if not was_there:
@@ -116,8 +143,8 @@ class Search:
         nsid = one.ids.nsid or 0
         try:
             says = self._host.nvme.describe(self._call, one.controller, nsid)
-        except FAILURES as exc:  # subsystems before NVMe 1.3 have no such list
-            LOG.debug("%s could not be asked about namespace %s: %s", one.controller, nsid, exc)
+        except NotSupported as exc:  # then nobody can tell more than the kernel shows
+            LOG.debug("%s", exc)
             return True
         if says is None or one.ids.fits(says) is False or self._target.ids.fits(says) is False:
             LOG.warning(

@@ -261,6 +261,32 @@ def test_a_subsystem_that_cannot_be_asked_keeps_its_controller(fake_host: FakeHo
     assert controllers(fake_host) == ["nvme0"]
 
 
+@pytest.mark.parametrize("said", ["", "garbage\n", '{ "nsid_list" : [ { "nsid" : 1 } ] }\n'])
+def test_a_list_that_leaves_others_out_does_not_end_their_controller(
+    fake_host: FakeHost, said: str
+) -> None:
+    subsystem = fake_host.nvme_subsystem()
+    volume, other = subsystem.namespace(), subsystem.namespace()
+    one, properties, info = attached(fake_host, volume, foreign=True)
+    fake_host.write(one.connect_volume(other.properties)["path"], b"other")
+    fake_host.faults.fail("nvme", "list-ns", code=0, out=said, times=9)
+    one.disconnect_volume(properties, info)
+    assert controllers(fake_host) == ["nvme0"]
+    assert fake_host.lost == []
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_subsystem_that_only_lists_is_believed(fake_host: FakeHost, foreign: bool) -> None:
+    subsystem = fake_host.nvme_subsystem()
+    subsystem.describes = False
+    volume, other = subsystem.namespace(), subsystem.namespace()
+    one, properties, info = attached(fake_host, volume, foreign=foreign)
+    subsystem.sends_events = False
+    other.vanish()
+    one.disconnect_volume(properties, info)
+    assert fake_host.leftovers() == []
+
+
 def test_other_subsystems_and_hosts_are_not_disturbed(fake_host: FakeHost) -> None:
     subsystem = fake_host.nvme_subsystem(portals=2)
     volume = subsystem.namespace()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from oslo_concurrency import processutils
+from oslo_config import cfg
 
 from os_brick import exception
 from os_brick.testing import FakeHost
@@ -206,6 +207,56 @@ def test_the_alias_is_needed(fake_host: FakeHost) -> None:
             getattr(one, method)(properties, *more)
 
 
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("out", [None, "", "mdadm: cannot open /dev/x: Input/output error"])
+def test_a_leg_that_cannot_be_looked_at_is_not_gone_without(
+    fake_host: FakeHost, foreign: bool, out: str | None
+) -> None:
+    """It may be the one with the newer data."""
+    both = legs(fake_host)
+    one = connector(fake_host, foreign=foreign)
+    properties = replicated("vol-1", both)
+    one.disconnect_volume(properties, one.connect_volume(properties))
+    both[1].subsystem.portals[0].refuse()
+    info = one.connect_volume(properties)
+    (newer,) = members(fake_host)
+    fake_host.write(info["path"], b"newer")
+    one.disconnect_volume(properties, info)
+    both[1].subsystem.portals[0].restore()
+    if out is None:
+        fake_host.faults.hang("mdadm", "--examine", f"/dev/{newer}", times=1)
+    else:
+        code = 1 if out else 0
+        fake_host.faults.fail("mdadm", "--examine", f"/dev/{newer}", code=code, err=out)
+    with pytest.raises((processutils.ProcessExecutionError, exception.BrickException)):
+        one.connect_volume(properties)
+    assert fake_host.leftovers() == []
+    assert one.connect_volume(properties)
+    assert both[1].data == b"newer"
+
+
+def test_an_attach_whose_time_is_over_stops_its_array_all_the_same(fake_host: FakeHost) -> None:
+    both = legs(fake_host)
+    fake_host.delays.udev_s = 1000
+    cfg.CONF.set_override("call_timeout", 30, group="os_brick")
+    try:
+        with pytest.raises(exception.BrickException):
+            connector(fake_host).connect_volume(replicated("vol-1", both))
+    finally:
+        cfg.CONF.clear_override("call_timeout", group="os_brick")
+    assert fake_host.md.arrays == []
+    assert fake_host.nvme.controllers == []
+
+
+def test_a_failed_attach_takes_no_leg_from_an_array_that_does_not_stop(fake_host: FakeHost) -> None:
+    fake_host.delays.udev_s = 1000
+    fake_host.faults.fail("mdadm", "--stop", times=99, err="mdadm: Cannot get exclusive access")
+    with pytest.raises(exception.NotFound):
+        connector(fake_host).connect_volume(replicated("vol-1", legs(fake_host)))
+    assert len(fake_host.md.arrays) == 1
+    assert len(members(fake_host)) == len(fake_host.nvme.controllers) == 2
+
+
 # -- one replica ---------------------------------------------------------------------------
 def test_one_replica_is_the_leg_itself(fake_host: FakeHost) -> None:
     (leg,) = legs(fake_host, 1)
@@ -332,6 +383,54 @@ def test_a_leg_that_cannot_be_given_back_does_not_fail_the_attach(
     fake_host.faults.fail("mdadm", "--manage", code=1, times=9)
     assert one.connect_volume(properties)["path"] == "/dev/md/vol-1"
     assert "could not be given back" in caplog.text
+
+
+# -- legs that are other volumes by now ----------------------------------------------------
+def remapped(host: FakeHost, *which: int) -> tuple[Any, dict[str, Any], list[NvmeVolume]]:
+    """Attach an array, write to it and give the numbers of some legs to other volumes."""
+    both = legs(host)
+    one = connector(host)
+    properties = replicated("vol-1", both)
+    info = one.connect_volume(properties)
+    host.write(info["path"], b"mine")
+    for at in which:
+        both[at].subsystem.sends_events = False
+        both[at].remap()
+    host.forget()
+    return one, properties, both
+
+
+def test_an_array_is_not_written_to_another_volume(fake_host: FakeHost) -> None:
+    one, properties, _both = remapped(fake_host, 0)
+    leg = fake_host.md.arrays[0].members[0]
+    with pytest.raises(exception.WrongVolume, match=leg.name):
+        one.disconnect_volume(properties, {"path": "/dev/md/vol-1"})
+    assert fake_host.started == []
+    assert len(members(fake_host)) == 2
+
+
+def test_with_force_an_array_is_written_to_its_other_leg_only(fake_host: FakeHost) -> None:
+    one, properties, both = remapped(fake_host, 0)
+    leg = fake_host.md.arrays[0].members[0]
+    with pytest.raises(exception.ExceptionChainer, match="another volume"):
+        one.disconnect_volume(properties, {"path": "/dev/md/vol-1"}, force=True)
+    assert [words[1:] for words in fake_host.started][:2] == [
+        ("--manage", "/dev/md127", "--fail", f"/dev/{leg.name}"),
+        ("/dev/md127",),
+    ]
+    assert both[1].data == b"mine"
+    assert fake_host.leftovers() == []
+
+
+def test_with_force_an_array_of_other_volumes_only_is_not_written(fake_host: FakeHost) -> None:
+    one, properties, _both = remapped(fake_host, 0, 1)
+    with pytest.raises(exception.ExceptionChainer, match="another volume"):
+        one.disconnect_volume(properties, {"path": "/dev/md/vol-1"}, force=True)
+    assert not [words for words in fake_host.started if words[0] == "sync"]
+    # To stop it writes it out: not before its legs are gone.
+    ends = [line for line in fake_host.journal if "delete_" in line or "--stop" in line]
+    assert sorted(ends[:2]) == ["delete_controller nvme0", "delete_controller nvme1"]
+    assert fake_host.leftovers() == []
 
 
 # -- methods for others --------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.nvme import Controller
-from os_brick.initiator.linux.nvme_changes import PrivilegedNvme
+from os_brick.initiator.linux.nvme_changes import NotSupported, PrivilegedNvme
 from os_brick.initiator.linux.nvme_ids import NamespaceIds
 from os_brick.privileged import nvme as verbs
 from os_brick.privileged import nvmeof
@@ -50,15 +50,35 @@ def test_identifiers(call: Call, asked: dict[Any, Any]) -> None:
     assert "no such namespace" in str(call.timeline)
 
 
+@pytest.mark.parametrize("status", [0x4001, 0x4002, 0x2])
+def test_subsystems_without_lists_of_identifiers(
+    call: Call, asked: dict[Any, Any], status: int
+) -> None:
+    asked[3, 7] = (status, b"")
+    with pytest.raises(NotSupported, match=hex(status)):
+        PrivilegedNvme().describe(call, CONTROLLER, 7)
+
+
+# Of other types: the path cannot be used for it, it has gone for good by it.
+@pytest.mark.parametrize("status", [0x4302, 0x4301, 0x430B, 0x4006])
+def test_the_same_code_of_another_type_says_nothing_of_the_namespace(
+    call: Call, asked: dict[Any, Any], status: int
+) -> None:
+    asked[3, 7] = (status, b"")
+    with pytest.raises(OSError, match=hex(status)) as caught:
+        PrivilegedNvme().describe(call, CONTROLLER, 7)
+    assert not isinstance(caught.value, NotSupported)
+
+
 def test_another_status_is_an_error(call: Call, asked: dict[Any, Any]) -> None:
-    asked[3, 7] = asked[2, 0] = asked[0, 7] = (0x2002, b"")
+    asked[3, 7] = asked[2, 0] = asked[0, 7] = (0x2006, b"")
     door = PrivilegedNvme()
     for ask in (
         lambda: door.describe(call, CONTROLLER, 7),
         lambda: door.list_active(call, CONTROLLER),
         lambda: door.read_size(call, CONTROLLER, 7),
     ):
-        with pytest.raises(OSError, match="0x2002"):
+        with pytest.raises(OSError, match="0x2006"):
             ask()
 
 

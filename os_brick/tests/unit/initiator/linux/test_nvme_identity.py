@@ -7,8 +7,9 @@ import pathlib
 from typing import Any
 
 import pytest
+from oslo_concurrency import processutils
 
-from os_brick import utils
+from os_brick import exception, utils
 from os_brick.initiator.connectors.nvmeof import NVMeOFConnector
 from os_brick.initiator.linux import nvme_identity
 from os_brick.initiator.linux.call import Call
@@ -117,6 +118,44 @@ def test_an_identity_that_cannot_be_made_costs_its_keys(
     assert "uuid" in found
     assert "nqn" not in found
     assert "no entropy" in caplog.text or "identity is not known" in caplog.text
+
+
+def test_an_identity_that_cannot_be_read_is_never_replaced(fake_host: FakeHost) -> None:
+    before = dict(fake_host.nvme_identity.files)
+    fake_host.nvme_identity.system_uuid = OTHER
+    fake_host.faults.fail("cat", code=1, times=99, err="sudo: a password is required")
+    volume = fake_host.nvme_subsystem().namespace()
+    one = fake_host.connector("NVMEOF", foreign=True)
+    with pytest.raises(processutils.ProcessExecutionError, match="a password is required"):
+        one.connect_volume(volume.properties)
+    assert "nqn" not in properties(fake_host, foreign=True)
+    assert fake_host.nvme_identity.files == before
+    assert fake_host.nvme.controllers == []
+
+
+def test_with_force_a_volume_is_detached_without_this_hosts_identity(fake_host: FakeHost) -> None:
+    volume = fake_host.nvme_subsystem().namespace()
+    one = fake_host.connector("NVMEOF", foreign=True)
+    info = one.connect_volume(volume.properties)
+    fake_host.faults.fail("cat", code=1, times=99, err="sudo: a password is required")
+    with pytest.raises(processutils.ProcessExecutionError):
+        one.disconnect_volume(volume.properties, info)
+    assert len(fake_host.nvme.controllers) == 1
+    with pytest.raises(exception.ExceptionChainer, match="a password is required"):
+        one.disconnect_volume(volume.properties, info, force=True)
+    assert fake_host.nvme.controllers == []
+
+
+@pytest.mark.parametrize("program", ["mkdir", "tee", "ln", "mv"])
+def test_an_identity_that_cannot_be_stored_is_an_error(fake_host: FakeHost, program: str) -> None:
+    fake_host.nvme_identity.files = {"hostnqn": "\n"} if program == "mv" else {}
+    before = dict(fake_host.nvme_identity.files)
+    fake_host.faults.fail(program, code=1, times=99, err="Read-only file system")
+    volume = fake_host.nvme_subsystem().namespace()
+    one = fake_host.connector("NVMEOF", foreign=True)
+    with pytest.raises(processutils.ProcessExecutionError, match="Read-only"):
+        one.connect_volume(volume.properties)
+    assert fake_host.nvme_identity.files == before
 
 
 # -- a consistent pair ---------------------------------------------------------------------

@@ -253,8 +253,43 @@ def test_described_by_any_version(text: str) -> None:
     assert nvme_identify.parse_described(text, 1) == NamespaceIds(UUID, "", 1)
 
 
+@pytest.mark.parametrize("text", ["", "garbage\n", "Usage: nvme ns-descs <device>\n", "{}"])
+def test_what_describes_nothing_is_refused(text: str) -> None:
+    with pytest.raises(OSError, match="ns-descs"):
+        nvme_identify.parse_described(text, 1)
+
+
+def test_a_namespace_may_have_no_identifiers() -> None:
+    text = "NVME Namespace Identification Descriptors NS 7:\n"
+    assert nvme_identify.parse_described(text, 7) == NamespaceIds("", "", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("NVMe Status:INVALID_NS(400b)\n", 0x400B),
+        ("NVMe status: INVALID_FIELD: A reserved value in a defined field(0x4002)\n", 0x4002),
+        ("NVMe status: Invalid Namespace or Format: It is invalid(0x400b)\n", 0x400B),
+        ("sudo: a password is required\n", None),
+        ("/dev/nvme0: Invalid argument (22)\n", None),
+    ],
+)
+def test_statuses_that_nvme_prints(text: str, status: int | None) -> None:
+    assert nvme_identify.parse_status(text) == status
+
+
 def test_listed() -> None:
     assert nvme_identify.parse_listed("[   0]:0x1\n[   1]:0xa\n") == [1, 10]
+    assert nvme_identify.parse_listed("") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["garbage\n", '{ "nsid_list" : [ { "nsid" : 1 } ] }\n', "[   0]:0x1\n[   1]:\n", "x [ 0]:0x1"],
+)
+def test_what_lists_nothing_is_refused(text: str) -> None:
+    with pytest.raises(OSError, match="list-ns"):
+        nvme_identify.parse_listed(text)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"nsze": 1}', "no JSON"])
@@ -303,6 +338,8 @@ def test_superblocks() -> None:
     assert (found.events, found.role, found.state) == (17, 1, ".A")
     assert md.parse_examined("nvme0n10", EXAMINED) is None
     assert md.parse_examined("nvme0n1", "") is None
+    # A partition table is told of with exit code 0.
+    assert md.parse_examined("nvme0n1", "/dev/nvme0n1:\n   MBR Magic : aa55\n") is None
 
 
 def _member(disk: str, events: int, role: int, state: str, array: str = "u") -> md.Superblock:
