@@ -133,10 +133,17 @@ class LightOSConnector(base.BaseLinuxConnector):
         }
 
     def _host_nqn(self, call: Call) -> str:
-        """Return this host's NVMe name; made and stored only where a discovery client is."""
-        if os.path.isdir(cfg.CONF.os_brick.lightos_discovery_client_dir_path):
+        """Return this host's NVMe name; made and stored only where a discovery client or nvme-cli
+        is."""
+        nqn = self.host.nvme.read_identity(call).nqn
+        if nqn:
+            return nqn
+        # The NVMe connector makes it where nvme-cli is, and may be at it at this very moment: what
+        # this host tells must not depend on who is first.
+        folder = cfg.CONF.os_brick.lightos_discovery_client_dir_path
+        if os.path.isdir(folder) or nvme_identity.find_cli(self.host, call, in_path=self.runs_here):
             return nvme_identity.settle(self.host, call).nqn or ""
-        return self.host.nvme.read_identity(call).nqn or ""
+        return ""
 
     def find_dsc(self) -> str:
         """Return ``"found"`` if the discovery client answers, else an empty text."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import shutil
 import types
 from collections.abc import Collection, Mapping, Sequence
@@ -107,8 +106,6 @@ LOG = logging.getLogger(__name__)
 _HELPER_LIMIT_S = 120.0
 _FACTS_LIMIT_S = 60.0
 _UNDO_LIMIT_S = 300.0
-# Where programs for root are, besides the service's own PATH.
-_ROOTS_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
@@ -181,21 +178,9 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
         :param facts: remembers what does not change while the host is up.
         """
         call = Call("NVMe properties of this host", self.host.clock, _FACTS_LIMIT_S)
-        present = facts.remember("nvme-cli", partial(self._is_nvme_cli_there, call))
+        ask = partial(nvme_identity.find_cli, self.host, call, in_path=self.runs_here)
+        present = facts.remember("nvme-cli", ask)
         return nvme_identity.read_properties(self.host, call, bool(present), facts)
-
-    def _is_nvme_cli_there(self, call: Call) -> str:
-        """Return the version line of nvme-cli; empty text if it is not installed or does not
-        run."""
-        if not self.has_own_execute and self._given_host is None and _which("nvme") is None:
-            LOG.debug("nvme-cli is not installed")
-            return ""
-        result = self.host.programs.run(call, "nvme", "version", limit_s=_HELPER_LIMIT_S)
-        if result.code == 0:
-            return (result.out.splitlines() or ["nvme"])[0]
-        log = LOG.debug if result.code is None or result.code == 127 else LOG.warning
-        log("nvme-cli does not run: %s", result.summary)
-        return ""
 
     def supports_multipath(self) -> bool:
         """Tell whether the kernel joins the paths of NVMe namespaces."""
@@ -470,10 +455,6 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
             self.run_nvme_cli(command)
         except (OSError, processutils.ProcessExecutionError) as exc:
             raise exception.CommandExecutionFailed(cmd=" ".join(("nvme", *command))) from exc
-
-
-def _which(program: str) -> str | None:
-    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_ROOTS_PATH}")
 
 
 @functools.lru_cache(maxsize=4)

@@ -43,6 +43,11 @@ class HasHost(executor.Executor):
         return super()._execute(*args, **kwargs)
 
     @property
+    def runs_here(self) -> bool:
+        """Whether programs are those of this process's own host: nobody gave another way."""
+        return self._given_host is None and not self.has_own_execute
+
+    @property
     def host(self) -> Host:
         """The doors to the host."""
         if self._host is None:

@@ -8,6 +8,8 @@ Linux 6.5 and later refuse a connect whose host id is in use with another host N
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
@@ -24,6 +26,26 @@ LOG = logging.getLogger(__name__)
 
 _UUID_NQN = "nqn.2014-08.org.nvmexpress:uuid:"
 _FACT_LIMIT_S = 30.0
+_CLI_LIMIT_S = 120.0
+# Where root's programs are, which may not be in the path of a service.
+_ROOTS_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def find_cli(host: Host, call: Call, *, in_path: bool) -> str:
+    """Return the version line of nvme-cli; empty text if it is not installed or does not run.
+
+    :param in_path: programs are looked for on this very host: if it is not there it is not tried.
+    """
+    path = f"{os.environ.get('PATH', os.defpath)}:{_ROOTS_PATH}"
+    if in_path and shutil.which("nvme", path=path) is None:
+        LOG.debug("nvme-cli is not installed")
+        return ""
+    result = host.programs.run(call, "nvme", "version", limit_s=_CLI_LIMIT_S)
+    if result.code == 0:
+        return (result.out.splitlines() or ["nvme"])[0]
+    log = LOG.debug if result.code is None or result.code == 127 else LOG.warning
+    log("nvme-cli does not run: %s", result.summary)
+    return ""
 
 
 def settle(host: Host, call: Call) -> HostIdentity:

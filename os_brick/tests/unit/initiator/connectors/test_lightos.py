@@ -460,9 +460,24 @@ def test_a_host_without_nvme_is_left_as_it_is(
 ) -> None:
     directory.rmdir()
     fake_host.nvme_identity.files.clear()
+    fake_host.faults.fail("nvme", "version", code=127)
 
     assert connector.read_host_properties() == {}
     assert fake_host.nvme_identity.files == {}
+
+
+def test_a_host_that_nvme_makes_a_name_for_tells_it_at_once(
+    fake_host: FakeHost, connector: Any, directory: pathlib.Path, port: Any
+) -> None:
+    """NVMe's connector is asked at the same time, and either may be first."""
+    directory.rmdir()
+    fake_host.nvme_identity.files.clear()
+    port(servers.closed_port())
+
+    found = connector.read_host_properties()
+
+    assert found["nqn"] == fake_host.nvme_identity.nqn != ""
+    assert found["found_dsc"] == ""
 
 
 def test_a_host_with_the_client_gets_its_name(
