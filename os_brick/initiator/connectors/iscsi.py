@@ -233,6 +233,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
                 errors=errors,
                 flush_limit_s=cfg.CONF.os_brick.flush_timeout,
             )
+            iscsi_detach.wait_for_late_paths(self.host, call, resolved.paths)
 
     @staticmethod
     def _check_looked(resolved: iscsi_sessions.Resolved, presence: iscsi_detach.Presence) -> None:

@@ -36,6 +36,8 @@ LOG = logging.getLogger(__name__)
 
 # A device that was just scanned has its disk when the driver has asked it many things.
 _DRIVER_S = 30.0
+# A log-in under way ends within seconds where the portal answers, and is taken back then.
+_LATE_PATHS_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,28 @@ def detach(
         errors=errors,
         flush_limit_s=flush_limit_s,
     )
+
+
+def wait_for_late_paths(host: Host, call: Call, paths: Iterable[IscsiPath]) -> None:
+    """Return when no attach is at any of a volume's paths any more: with the volume gone, it takes
+    back what it has just logged in to. One that takes long does so without us.
+
+    The caller holds the volume's lock.
+    """
+
+    def busy() -> list[IscsiPath]:
+        found = []
+        for path in dict.fromkeys(paths):
+            with host.locks.tried(path.lock_name) as free:
+                if not free:
+                    found.append(path)
+        return found
+
+    if not call.wait_until(lambda: not busy(), what="paths under way", limit_s=_LATE_PATHS_S):
+        LOG.warning(
+            "An attach is still at %s; what comes of it is taken away by its own thread",
+            ", ".join(map(str, busy())),
+        )
 
 
 def _leave_targets(

@@ -621,6 +621,23 @@ def test_a_log_in_under_way_is_not_left_over_when_the_volume_is_detached_first(
     assert fake_host.leftovers(settle_s=600) == []
 
 
+def test_a_log_in_that_ends_soon_is_taken_back_before_the_detach_returns(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    volume.target.portals[1].silent()
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    volume.target.portals[1].restore()
+    fake_host.faults.slow("iscsiadm", "--login", seconds=8)
+    fake_host.pass_time(7)
+    began_s = fake_host.now
+    connector.disconnect_volume(volume.properties, info)
+    assert len(commands(fake_host, "iscsiadm", "--login")) == 2
+    assert fake_host.now - began_s < 12
+    assert fake_host.leftovers(settle_s=0) == []
+
+
 @pytest.mark.parametrize("find_multipaths", ["no", "yes", "strict"])
 @pytest.mark.parametrize("portals", [1, 2])
 def test_always_a_map_even_of_one_path(
