@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run scenarios in the machine: one process that has loaded the library, a fork for each.
 
+It counts in a file for as long as it goes on; the host side gives up a machine that does not.
+
 Prints a line when a scenario begins and one when it ends, and ``N passed, N failed`` last.
 Exit codes: 0 all passed, 1 some failed, 75 the machine could not be cleaned (the host side
 boots a new one and goes on with the rest).
@@ -12,8 +14,10 @@ import argparse
 import dataclasses
 import json
 import os
+import pathlib
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -25,6 +29,10 @@ from .targets import tcm_fc
 
 SPOILED = 75
 SUMMARY = lab.RESULTS / "summary.json"
+#: Counted up for as long as this process watches over what goes on; ``machine.cli`` looks at it.
+HEARTBEAT = pathlib.Path("/lab/heartbeat")
+#: Time to clean up after a scenario, which has limits of its own for each step.
+_CLEANING_LIMIT_S = 300.0
 
 
 @dataclasses.dataclass
@@ -61,9 +69,13 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     lab.RESULTS.mkdir(parents=True, exist_ok=True)
-    summary = _resumed() if chosen.resume else Summary()
-    if chosen.resume:
-        todo = [each for each in todo if each.name in summary.remaining]
+    _beat()
+    if chosen.resume and SUMMARY.exists():
+        summary = _resumed()
+    else:
+        summary = Summary(remaining=[each.name for each in todo])
+        summary.save()
+    todo = [each for each in todo if each.name in summary.remaining]
     print(f"{len(todo)} scenarios; loaded in {time.process_time():.1f} s", flush=True)
     return _run_all(todo, summary)
 
@@ -187,6 +199,7 @@ def _outcome(ready: int, pid: int, end: float) -> dict[str, Any]:
                 os.kill(pid, signal.SIGUSR1)  # It writes its threads' stacks to its log.
                 time.sleep(2)
                 return {"failure": "hung", "hung": True}
+            _beat()
             time.sleep(0.05)
     if not said:
         return {"failure": "the scenario's process died"}
@@ -207,22 +220,51 @@ def _end_group() -> None:
 
 
 def _cleaned(normal: host_state.HostState, passed: bool) -> bool:
-    """Bring the machine back to normal; False if it cannot be."""
+    """Bring the machine back to normal; False if it cannot be, or hangs over it."""
+    problems: list[str] = []
+
+    def clean() -> None:
+        try:
+            problems.extend(_clean(normal))
+        except Exception:  # noqa: BLE001 - whatever it is, the machine is not clean
+            problems.append(traceback.format_exc())
+
+    cleaner = threading.Thread(target=clean, daemon=True)
+    cleaner.start()
+    end = time.monotonic() + _CLEANING_LIMIT_S
+    while cleaner.is_alive() and time.monotonic() < end:
+        _beat()
+        cleaner.join(0.05)
+    if cleaner.is_alive():
+        problems.append(f"not done within {_CLEANING_LIMIT_S:.0f} s\n{host_state.stacks()}")
+    for problem in problems:
+        print(_indented(f"the machine cannot be cleaned: {problem}"), flush=True)
+    if not passed and not problems:
+        print("        cleaned up by force; going on", flush=True)
+    return not problems
+
+
+def _clean(normal: host_state.HostState) -> list[str]:
     reset.everything()
     if tcm_fc.is_stuck():
-        print("        the machine cannot be cleaned: its array is stuck", flush=True)
-        return False
+        return ["its array is stuck"]
     try:
         kernel.wait_for(
             lambda: not host_state.look(ask_multipathd=False).more_than(normal), "clean", 60
         )
     except kernel.NotSeen:
-        rest = host_state.look(ask_multipathd=False).more_than(normal)
-        print("        the machine cannot be cleaned: " + "; ".join(rest), flush=True)
-        return False
-    if not passed:
-        print("        cleaned up by force; going on", flush=True)
-    return True
+        return host_state.look(ask_multipathd=False).more_than(normal)
+    return []
+
+
+_beats = 0
+
+
+def _beat() -> None:
+    global _beats
+    _beats += 1
+    if _beats % 20 == 1:
+        HEARTBEAT.write_text(str(_beats))
 
 
 def _show_log(name: str) -> None:

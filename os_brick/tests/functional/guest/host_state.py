@@ -117,7 +117,8 @@ def queueing(dm: str) -> bool:
 def report() -> str:
     """Return the host's state as text for a failed scenario."""
     state = sorted(look(ask_multipathd=False).items)
-    lines = [line for line in state if not line.startswith("mount ")]
+    lines = [line for line in state if not line.startswith(("mount ", "link ", "device file "))]
+    lines.append(" ".join(line.split()[-1] for line in state if line.startswith("link ")))
     commands = (
         ["multipathd", "show", "maps", "topology"],
         ["dmsetup", "table"],
@@ -130,9 +131,22 @@ def report() -> str:
         except AssertionError as error:
             text = str(error)
         lines += [line for line in text.splitlines() if not _usual(line)]
+    lines.append(stacks())
     lines.append("$ dmesg | tail")
     lines += kernel.run("dmesg", check=False).splitlines()[-12:]
     return "\n".join(lines)
+
+
+def stacks() -> str:
+    """Return where in the kernel every thread is that sleeps uninterruptibly."""
+    found = ["threads that do not answer signals:"]
+    for state in pathlib.Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+        # "PID (NAME) STATE ...", and the name may hold anything.
+        name, _, rest = kernel.read(state).rpartition(")")
+        if rest.split()[:1] == ["D"]:
+            calls = [line.split()[-1] for line in kernel.read(state.parent / "stack").splitlines()]
+            found.append(f"{name}): {' < '.join(calls)}")
+    return "\n".join(found)
 
 
 def _usual(line: str) -> bool:

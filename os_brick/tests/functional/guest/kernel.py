@@ -27,16 +27,19 @@ def run(*command: str, limit_s: float = 60, check: bool = True, stdin: str = "")
 
     :raises AssertionError: its exit code was not 0 and ``check`` is set, or its time was over.
     """
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=limit_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NotSeen(f"{' '.join(command)} did not end within {limit_s} s") from error
-    if check and done.returncode:
-        text = (done.stdout + done.stderr).strip()
-        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}: {text}")
-    return done.stdout + done.stderr
+        out, err = process.communicate(stdin, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        # Not waited for: what hangs in the kernel does not die of it.
+        process.kill()
+        raise NotSeen(f"{' '.join(command)} did not end within {limit_s} s") from None
+    if check and process.returncode:
+        text = (out + err).strip()
+        raise AssertionError(f"{' '.join(command)} ended with {process.returncode}: {text}")
+    return out + err
 
 
 def write(path: str | pathlib.Path, text: str) -> None:

@@ -25,6 +25,8 @@ def everything() -> None:
     volume_groups.remove_all()
     nfs.clean()
     ceph.clean()
+    # What udev reads of a new disk: the soft array may keep a command for ever that is broken off.
+    _with_patience(["udevadm", "settle", f"--timeout={_PATIENCE_S:.0f}"])
     _maps()
     _disks()
     _sessions()

@@ -23,6 +23,8 @@ from .settings import LabError, Settings
 TIMED_OUT = 124
 #: Exit code when the machine itself went away.
 MACHINE_GONE = 125
+#: Exit code when a job in it that counts (``Heart``) stopped counting.
+MACHINE_HUNG = 126
 _LOOK_EVERY_S = 0.03
 
 #: Runs in the guest, from init: starts and ends jobs as the serial line orders.
@@ -52,13 +54,19 @@ class Channel:
         self._settings = settings
 
     def run(
-        self, script: str, limit_s: float, show: Callable[[bytes], None] | None = None
+        self,
+        script: str,
+        limit_s: float,
+        show: Callable[[bytes], None] | None = None,
+        heart: Heart | None = None,
     ) -> tuple[int, bytes]:
         """Run a shell script as root in the guest; return its exit code and its output.
 
         :param limit_s: seconds after which it and all of its session are killed; the
             code is then 124.  Code 125: the machine ended meanwhile.
         :param show: called with each new piece of output as it comes.
+        :param heart: where the job counts while it goes on; if it stops counting, the machine is
+            taken for hung: the code is 126.
         """
         job = self._new_job(script)
         self._order(f"run {job.name}")
@@ -69,6 +77,8 @@ class Channel:
             seen += _show_from(job / "out", seen, show)
             if done:
                 return int((job / "rc").read_text()), _content(job / "out")
+            if heart and heart.stands_still():
+                return MACHINE_HUNG, _content(job / "out")
             if qemu.running_pid(self._settings) is None:
                 return MACHINE_GONE, _content(job / "out")
             if time.monotonic() > end:
@@ -102,6 +112,27 @@ class Channel:
             except OSError as error:
                 advice = "'tools/lab down', then 'up'"
                 raise LabError(f"the machine takes no orders ({error}): {advice}") from error
+
+
+class Heart:
+    """A file in which a job counts.
+
+    :param limit_s: how long it may stand still, on the host's clock.
+    """
+
+    def __init__(self, file: pathlib.Path, limit_s: float) -> None:
+        file.unlink(missing_ok=True)
+        self._file = file
+        self._limit_s = limit_s
+        self._seen = b""
+        self._since = time.monotonic()
+
+    def stands_still(self) -> bool:
+        """Tell whether it has not changed for too long; it is to be asked again and again."""
+        now, found = time.monotonic(), _content(self._file)
+        if found != self._seen:
+            self._seen, self._since = found, now
+        return now - self._since > self._limit_s
 
 
 def script_of(words: list[str]) -> str:

@@ -31,6 +31,8 @@ TEST_LIMIT_S = 3 * 3600
 DEMO_LIMIT_S = 600
 #: Exit code of a run that left a machine which nothing can clean any more.
 SPOILED = 75
+#: What a run ends with whose rest is for a new machine.
+_GIVEN_UP = (SPOILED, channel.MACHINE_GONE, channel.MACHINE_HUNG)
 
 
 def main(arguments: Sequence[str], repo: pathlib.Path) -> int:
@@ -122,10 +124,18 @@ def execute(settings: Settings, words: list[str]) -> int:
 def test(settings: Settings, words: list[str]) -> int:
     """Run scenarios in the machine; boots it first if needed, and leaves it as it was."""
     end = time.monotonic() + TEST_LIMIT_S
-    code = in_machine(settings, "run", words, TEST_LIMIT_S)
-    while code in (SPOILED, channel.MACHINE_GONE) and time.monotonic() < end:
+    # How far another run came is not for this one to go on with.
+    progress = settings.share / "results/summary.json"
+    progress.unlink(missing_ok=True)
+    code, before = in_machine(settings, "run", words, TEST_LIMIT_S), ""
+    while code in _GIVEN_UP and time.monotonic() < end:
         if code == channel.MACHINE_GONE and qemu.was_stopped(settings):
             break
+        now = progress.read_text() if progress.exists() else ""
+        if now == before:
+            say("this machine came no further than the one before")
+            break
+        before = now
         say("going on with the rest in a new machine")
         qemu.stop(settings)
         code = in_machine(settings, "run", [*words, "--resume"], end - time.monotonic())
@@ -172,14 +182,18 @@ cd {shlex.quote(str(settings.repo))}
 sh /lab/code.sh || exit 2
 exec {shlex.quote(str(python))} -m os_brick.tests.functional.{module} {shlex.join(words)}
 """
-        code, _ = channel.Channel(settings).run(script, limit_s, channel.to_stdout)
+        heart = None
+        if module == "run":
+            heart = channel.Heart(settings.share / "heartbeat", settings.silence_limit_s)
+        code, _ = channel.Channel(settings).run(script, limit_s, channel.to_stdout, heart)
     finally:
         if not was_up:
             qemu.stop(settings)
     if code == channel.TIMED_OUT:
         say(f"not done after {limit_s} s: ended")
-    if code == channel.MACHINE_GONE:
-        say(f"the machine ended meanwhile:\n{_console_tail(settings)}")
+    if code in (channel.MACHINE_GONE, channel.MACHINE_HUNG):
+        what = "ended" if code == channel.MACHINE_GONE else "hangs"
+        say(f"the machine {what}:\n{_console_tail(settings)}")
     return code
 
 

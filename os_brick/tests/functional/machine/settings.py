@@ -28,6 +28,9 @@ class Settings:
     boot_limit_s: int
     #: Longest time of one command of ``exec``.
     exec_limit_s: int
+    #: Longest silence of a run of scenarios, which counts in a file while it goes on: a machine
+    #: that does not is hung.
+    silence_limit_s: int
     memory_mib: int
     cpus: int
 
@@ -53,8 +56,8 @@ def read_settings(repo: pathlib.Path) -> Settings:
 
     The environment may change them: ``OS_BRICK_LAB_DIR`` (folder for kernel and machine,
     default ``$XDG_CACHE_HOME/os-brick-lab``), ``OS_BRICK_LAB_LIFETIME``,
-    ``OS_BRICK_LAB_BOOT_LIMIT``, ``OS_BRICK_LAB_EXEC_LIMIT`` (seconds),
-    ``OS_BRICK_LAB_MEMORY`` (MiB) and ``OS_BRICK_LAB_CPUS``.
+    ``OS_BRICK_LAB_BOOT_LIMIT``, ``OS_BRICK_LAB_EXEC_LIMIT``, ``OS_BRICK_LAB_SILENCE_LIMIT``
+    (seconds), ``OS_BRICK_LAB_MEMORY`` (MiB) and ``OS_BRICK_LAB_CPUS``.
     """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     cache = os.environ.get("OS_BRICK_LAB_DIR") or os.path.join(base, "os-brick-lab")
@@ -64,6 +67,7 @@ def read_settings(repo: pathlib.Path) -> Settings:
         lifetime_s=_number("OS_BRICK_LAB_LIFETIME", 2 * 3600),
         boot_limit_s=_number("OS_BRICK_LAB_BOOT_LIMIT", 180),
         exec_limit_s=_number("OS_BRICK_LAB_EXEC_LIMIT", 600),
+        silence_limit_s=_number("OS_BRICK_LAB_SILENCE_LIMIT", 180),
         memory_mib=_number("OS_BRICK_LAB_MEMORY", 3072),
         cpus=_number("OS_BRICK_LAB_CPUS", 2),
     )

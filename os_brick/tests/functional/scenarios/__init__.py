@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..guest.lab import Lab
 
 Body = Callable[["Lab"], None]
+#: The limit of a scenario of the smoke set: one that hangs leaves time for all others.
+SMOKE_S = 120.0
 #: The attribute by which a marked function is found.
 _MARK = "scenario"
 

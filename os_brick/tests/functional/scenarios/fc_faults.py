@@ -15,7 +15,7 @@ from ..guest.daemons import MultipathConfig
 from ..guest.lab import DETACH_ERRORS, MIB, Lab, fails_with
 from ..targets import lio, tcm_fc
 from ..targets.tcm_fc import INITIATORS, TARGETS
-from . import scenario
+from . import SMOKE_S, scenario
 from .iscsi_attach import all_paths_join, attach, detach
 
 STRICT = MultipathConfig(find_multipaths="strict")
@@ -96,7 +96,7 @@ def fc_hba_lost(lab: Lab) -> None:
 
 @scenario(
     "all ports lost, dirty data, failing: no force raises and keeps, force leaves nothing",
-    limit_s=700,
+    limit_s=SMOKE_S,
     multipath=FAIL,
     options=SHORT,
     groups=["smoke"],

@@ -12,7 +12,7 @@ from ..guest import data, host_state, kernel, programs, service, udev
 from ..guest.daemons import MultipathConfig
 from ..guest.lab import MIB, Lab, fails_with, properties
 from ..targets import lio
-from . import scenario
+from . import SMOKE_S, scenario
 
 #: multipathd leaves a volume with one path alone.
 STRICT = MultipathConfig(find_multipaths="strict")
@@ -42,7 +42,11 @@ def iscsi_single_path(lab: Lab) -> None:
     _at_most(LOG_OUT, started)
 
 
-@scenario("two paths: one map, data on the array, few programs, nothing left", groups=["smoke"])
+@scenario(
+    "two paths: one map, data on the array, few programs, nothing left",
+    limit_s=SMOKE_S,
+    groups=["smoke"],
+)
 def iscsi_two_paths(lab: Lab) -> None:
     """Two portals, two disks, one map."""
     target, volume = lab.target(portals=2)

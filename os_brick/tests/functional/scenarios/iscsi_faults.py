@@ -13,7 +13,7 @@ from ..guest import data, faults, host_state, kernel, service, udev
 from ..guest.daemons import MultipathConfig
 from ..guest.lab import DETACH_ERRORS, MIB, Lab, fails_with, properties
 from ..targets import lio
-from . import scenario
+from . import SMOKE_S, scenario
 from .iscsi_attach import all_paths_join, attach, detach
 
 STRICT = MultipathConfig(find_multipaths="strict")
@@ -111,7 +111,7 @@ def iscsi_second_path_lost(lab: Lab) -> None:
 
 @scenario(
     "all paths down, dirty data, failing: no force raises and keeps, force leaves nothing",
-    limit_s=400,
+    limit_s=SMOKE_S,
     multipath=FAIL,
     options=SHORT,
     groups=["smoke"],

@@ -8,7 +8,7 @@ import os
 from ..guest import data, host_state, kernel, programs, service, udev
 from ..guest.encryption import MAGIC, Encrypted, make_on_array
 from ..guest.lab import MIB, Lab
-from . import scenario
+from . import SMOKE_S, scenario
 
 #: Hashing a passphrase is made to take seconds, by a machine that is many times slower.
 LONG_S = 420
@@ -16,7 +16,7 @@ LONG_S = 420
 
 @scenario(
     "LUKS1: attach, write, detach, attach again, read; no clear text",
-    limit_s=LONG_S,
+    limit_s=SMOKE_S,
     groups=["smoke"],
 )
 def luks_luks1(lab: Lab) -> None:

@@ -12,7 +12,7 @@ from os_brick.local_dev.lvm import LVM
 from ..guest import data, kernel, programs, service
 from ..guest import volume_groups as lvm
 from ..guest.lab import MIB, Lab, fails_with
-from . import scenario
+from . import SMOKE_S, scenario
 
 GIB = lvm.GIB
 LONG_S = 300
@@ -42,7 +42,7 @@ def lvm_group(lab: Lab) -> None:
 
 @scenario(
     "thick volume: data, snapshot, extension, rename, revert, removal",
-    limit_s=LONG_S,
+    limit_s=SMOKE_S,
     multipath=None,
     groups=["smoke"],
 )

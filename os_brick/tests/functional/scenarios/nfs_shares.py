@@ -18,7 +18,7 @@ from os_brick.remotefs import remotefs
 from ..guest import data, kernel, programs, service
 from ..guest.lab import MIB, Lab, fails_with
 from ..targets import nfs
-from . import scenario
+from . import SMOKE_S, scenario
 
 LIMIT_S = 400
 BASE = pathlib.Path("/run/lab-mounts")
@@ -53,7 +53,7 @@ def mounted() -> list[str]:
 
 @scenario(
     "a share is mounted by 4.2, its file used, left mounted; once more by no mount",
-    limit_s=LIMIT_S,
+    limit_s=SMOKE_S,
     groups=["smoke"],
 )
 def nfs_attach(lab: Lab) -> None:
@@ -124,7 +124,7 @@ def _in_another_process(call: Any) -> int:
 
 @scenario(
     "the server stops while mounted: bounded error, another share unharmed",
-    limit_s=LIMIT_S,
+    limit_s=SMOKE_S,
     options={"call_timeout": 60},
     groups=["smoke"],
 )

@@ -15,7 +15,7 @@ from ..guest import data, kernel, nvme, programs, service
 from ..guest.lab import MIB, Lab, fails_with
 from ..guest.nvme import properties
 from ..targets import nvmet
-from . import scenario
+from . import SMOKE_S, scenario
 
 
 def attach(lab: Lab, host: service.Service, given: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,9 @@ def nvme_single_path(lab: Lab) -> None:
     assert [each.name for each in started] == ["sync"], [str(each) for each in started]
 
 
-@scenario("two portals: one head, data on the array, few programs", groups=["smoke"])
+@scenario(
+    "two portals: one head, data on the array, few programs", limit_s=SMOKE_S, groups=["smoke"]
+)
 def nvme_two_paths(lab: Lab) -> None:
     """Native multipath joins both; multipathd runs and is not disturbed."""
     one = nvme.volume(lab, ports=2)

@@ -12,7 +12,7 @@ from os_brick import exception
 from ..guest import data, faults, kernel, nvme
 from ..guest.lab import DETACH_ERRORS, MIB, Lab, fails_with
 from ..guest.nvme import properties
-from . import scenario
+from . import SMOKE_S, scenario
 from .nvme_attach import attach, detach
 
 SHORT = {"call_timeout": 120, "flush_timeout": 20}
@@ -137,7 +137,7 @@ def nvme_dirty_paths_down(lab: Lab) -> None:
 
 @scenario(
     "all paths lost with dirty data: force tells of the loss and leaves nothing",
-    limit_s=500,
+    limit_s=SMOKE_S,
     options=SHORT,
     groups=["smoke"],
     rank=1,

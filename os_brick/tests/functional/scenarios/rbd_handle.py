@@ -15,7 +15,7 @@ from os_brick import exception
 from ..guest import ceph_images, data, faults, kernel, programs, service
 from ..guest.lab import MIB, Lab, fails_with
 from ..targets import ceph
-from . import scenario
+from . import SMOKE_S, scenario
 
 LIMIT_S = 600
 
@@ -140,7 +140,7 @@ def _resources() -> tuple[int, int]:
 
 @scenario(
     "librbd: monitors do not answer: the attach ends at its deadline, nothing left",
-    limit_s=LIMIT_S,
+    limit_s=SMOKE_S,
     options={"call_timeout": 20},
     groups=["smoke"],
 )

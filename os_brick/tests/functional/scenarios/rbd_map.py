@@ -15,7 +15,7 @@ from os_brick import exception
 from ..guest import ceph_images, data, faults, kernel, programs, service
 from ..guest.lab import MIB, Lab, fails_with
 from ..targets import ceph
-from . import scenario
+from . import SMOKE_S, scenario
 
 LIMIT_S = 600
 LINK = "/dev/rbd/volumes/volume-1"
@@ -37,7 +37,7 @@ def use(path: str, image: ceph.Image, offset: int = MIB) -> bytes:
 
 @scenario(
     "rbd map: data on the cluster, extend while open, nothing left",
-    limit_s=LIMIT_S,
+    limit_s=SMOKE_S,
     groups=["smoke"],
 )
 def rbd_map(lab: Lab) -> None:
