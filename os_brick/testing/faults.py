@@ -85,10 +85,16 @@ class Faults:
         self._programs.append(_ProgramFault(words, times, code=code, err=err, out=out))
 
     def mumble(
-        self, *words: str, err: str = "", out: str = "", times: float = float("inf")
+        self,
+        *words: str,
+        err: str = "",
+        out: str = "",
+        code: int | None = None,
+        times: float = float("inf"),
     ) -> None:
-        """Have a command do its work, but print more than its answer before it."""
-        self._programs.append(_ProgramFault(words, times, err=err, out=out, acts=True))
+        """Have a command do its work, but print more than its answer before it, or end with another
+        exit code."""
+        self._programs.append(_ProgramFault(words, times, code=code, err=err, out=out, acts=True))
 
     def slow(self, *words: str, seconds: float, times: float = float("inf")) -> None:
         """Have a command take longer, then do its work."""

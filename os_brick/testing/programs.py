@@ -123,6 +123,7 @@ class Programs:
     def _run(self, process: Process) -> Answer:
         process.spend(self._world.delays.program_s)
         out = err = ""
+        code = None
         for fault in self._world.faults.of_command(process.words):
             out, err = out + fault.out, err + fault.err
             if fault.missing:
@@ -133,8 +134,9 @@ class Programs:
             process.spend(fault.seconds)
             if not fault.acts:
                 return Answer(fault.code or 0, out, err)
+            code = fault.code if code is None else code
         answer = self._act(process)
-        return Answer(answer.code, out + answer.out, err + answer.err)
+        return Answer(answer.code if code is None else code, out + answer.out, err + answer.err)
 
     def _act(self, process: Process) -> Answer:
         name = posixpath.basename(process.words[0])

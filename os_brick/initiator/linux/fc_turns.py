@@ -52,15 +52,8 @@ class Queue:
 
     def is_mine(self) -> bool:
         """Try for the turn; tell whether it has come."""
-        self._mine = self._mine or self._try(self._path.lock_name, self._turn, shared=False)
+        self._mine = self._mine or self._locks.taken(self._path.lock_name, self._turn)
         if not self._mine and not self._shown:
             # Fails at the very moment at which another looks whether somebody waits.
-            self._shown = self._try(_awaited(self._path), self._sign, shared=True)
+            self._shown = self._locks.taken(_awaited(self._path), self._sign, shared=True)
         return self._mine
-
-    def _try(self, name: str, keep: contextlib.ExitStack, *, shared: bool) -> bool:
-        with contextlib.ExitStack() as trial:
-            had = trial.enter_context(self._locks.tried(name, shared=shared))
-            if had:
-                keep.push(trial.pop_all())
-        return had

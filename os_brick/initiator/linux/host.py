@@ -58,6 +58,10 @@ class Crowds:
 _OF_THIS_MACHINE = Crowds()
 
 
+def _sysfs() -> Tree:
+    return Tree("/sys", reads_pages=True)
+
+
 @dataclass(frozen=True)
 class Host:
     """One host: its files, programs, privileged changes, time, locks and network.
@@ -67,7 +71,7 @@ class Host:
 
     programs: Programs
     changes: Changes
-    sysfs: Tree = field(default_factory=lambda: Tree("/sys"))
+    sysfs: Tree = field(default_factory=_sysfs)
     proc: Tree = field(default_factory=lambda: Tree("/proc"))
     dev: Tree = field(default_factory=lambda: Tree("/dev"))
     run: Tree = field(default_factory=lambda: Tree("/run"))
@@ -87,7 +91,7 @@ class Host:
             has to go through it; otherwise the library's privileged verbs make them.
         """
         programs = Programs(execute, root_helper)
-        sysfs = Tree("/sys")
+        sysfs = _sysfs()
         changes: Changes = ProgramChanges(programs, sysfs) if foreign else PrivilegedChanges()
         nvme: NvmeChanges = ProgramNvme(programs, sysfs) if foreign else PrivilegedNvme()
         return cls(

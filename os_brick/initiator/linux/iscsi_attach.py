@@ -10,9 +10,8 @@ meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from oslo_log import log as logging
@@ -206,7 +205,7 @@ class Attempt:
         """
         call = self._call.later(f"late path {state.path}", LATE_LIMIT_S)
         try:
-            with self._volume_alone() as alone:
+            with self._host.locks.held_if_soon(call, self._volume.lock_names, _MOMENT_S) as alone:
                 if alone and self._joins(state):
                     LOG.info("Late path %s joined %s", state.path, self._kept)
                     return
@@ -217,18 +216,6 @@ class Attempt:
             LOG.warning(
                 "Late path %s could not be cleaned up, leftovers may remain: %s", state.path, exc
             )
-
-    @contextlib.contextmanager
-    def _volume_alone(self) -> Iterator[bool]:
-        """Hold the volume's locks if they can be had within a moment; the block is told whether."""
-        moment = self._call.later(f"late path to {self._volume}", _MOMENT_S)
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(self._host.locks.held(moment, self._volume.lock_names))
-                alone = True
-            except exception.DeadlineExceeded:
-                alone = False
-            yield alone
 
     def _joins(self, state: PathState) -> bool:
         return (

@@ -217,10 +217,8 @@ class BringUp:
         name = state.path.lock_name
 
         def look() -> str:
-            with contextlib.ExitStack() as tried:
-                if tried.enter_context(self._host.locks.tried(name)):
-                    held.enter_context(tried.pop_all())
-                    return "ours"
+            if self._host.locks.taken(name, held):
+                return "ours"
             return "unwanted" if self._is_unwanted() else ""
 
         with self._call.step(f"lock {name}", quiet=True):

@@ -79,6 +79,28 @@ class Locks:
         finally:
             self._release(fd)
 
+    def taken(self, name: str, keep: contextlib.ExitStack, *, shared: bool = False) -> bool:
+        """Try once for a lock, which is then held until ``keep`` is closed; tell whether it was
+        had."""
+        with contextlib.ExitStack() as trial:
+            had = trial.enter_context(self.tried(name, shared=shared))
+            if had:
+                keep.push(trial.pop_all())
+        return had
+
+    @contextlib.contextmanager
+    def held_if_soon(self, call: Call, names: Iterable[str], within_s: float) -> Iterator[bool]:
+        """Hold the locks of all ``names`` while the block runs if they can be had soon; the block
+        is told whether."""
+        moment = call.later(call.operation, within_s)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.held(moment, names))
+                had = True
+            except exception.DeadlineExceeded:
+                had = False
+            yield had
+
     def _open(self) -> int:
         directory = self._directory()
         path = os.path.join(directory, _FILE)

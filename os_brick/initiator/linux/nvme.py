@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from oslo_log import log as logging
@@ -226,32 +226,45 @@ def read_controllers(sysfs: Tree, nqn: str | None = None) -> list[Controller]:
 
     :raises OSError: the host could not be looked at.
     """
-    return sorted(_read_controllers(sysfs, nqn), key=lambda one: int(one.name[4:]))
+    found = (read_controller(sysfs, name, nqn) for name in controller_names(sysfs))
+    return [one for one in found if one is not None]
 
 
-def _read_controllers(sysfs: Tree, nqn: str | None) -> Iterator[Controller]:
-    for name in sysfs.names(CONTROLLERS):
-        if not _CONTROLLER.fullmatch(name):
-            continue
-        instance = sysfs.instance(CONTROLLERS, name)
-        subsystem = _attribute(sysfs, name, "subsysnqn")
-        if instance is None or not subsystem or nqn not in (None, subsystem):
-            continue
-        try:
-            address = parse_address(sysfs.text(CONTROLLERS, name, "address"))
-        except OSError as exc:
-            LOG.error("The address of NVMe controller %s cannot be read: %s", name, exc)
-            address = {}
-        host_nqn = _attribute(sysfs, name, "hostnqn")
-        yield Controller(
-            name,
-            instance,
-            subsystem,
-            _attribute(sysfs, name, "transport") or "",
-            address,
-            host_nqn or None,
-            (_attribute(sysfs, name, "hostid") or "").lower(),
-        )
+def controller_names(sysfs: Tree) -> list[str]:
+    """Return the names of all NVMe controllers, local ones included, in the order of their
+    numbers."""
+    names = [name for name in sysfs.names(CONTROLLERS) if _CONTROLLER.fullmatch(name)]
+    return sorted(names, key=lambda name: int(name[4:]))
+
+
+def read_controller(sysfs: Tree, name: str, nqn: str | None = None) -> Controller | None:
+    """Return the fabrics controller of a name; None if there is none, or (with ``nqn``) it is
+    another subsystem's.
+
+    :raises OSError: the host could not be looked at.
+    """
+    # Most are other subsystems' on a host with many volumes: nothing else is read of those.
+    if nqn is not None and _attribute(sysfs, name, "subsysnqn") != nqn:
+        return None
+    instance = sysfs.instance(CONTROLLERS, name)
+    subsystem = _attribute(sysfs, name, "subsysnqn")
+    if instance is None or not subsystem or nqn not in (None, subsystem):
+        return None
+    try:
+        address = parse_address(sysfs.text(CONTROLLERS, name, "address"))
+    except OSError as exc:
+        LOG.error("The address of NVMe controller %s cannot be read: %s", name, exc)
+        address = {}
+    host_nqn = _attribute(sysfs, name, "hostnqn")
+    return Controller(
+        name,
+        instance,
+        subsystem,
+        _attribute(sysfs, name, "transport") or "",
+        address,
+        host_nqn or None,
+        (_attribute(sysfs, name, "hostid") or "").lower(),
+    )
 
 
 def _attribute(sysfs: Tree, name: str, attribute: str) -> str:
@@ -271,11 +284,19 @@ def find_controllers(
 
     :param host_nqn: the name under which this host is to be known there; None for any.
     """
+    return by_portal(read_controllers(sysfs, nqn), portals, host_nqn)
+
+
+def by_portal(
+    controllers: Iterable[Controller], portals: Collection[Portal], host_nqn: str | None
+) -> dict[Portal, list[Controller]]:
+    """Return those of a subsystem's controllers that go through each of some portals: see
+    :func:`find_controllers`."""
     found: dict[Portal, list[Controller]] = {portal: [] for portal in portals}
-    untold: list[str] = []
-    for controller in read_controllers(sysfs, nqn):
+    untold: list[Controller] = []
+    for controller in controllers:
         if controller.host_nqn is None:
-            untold.append(controller.name)
+            untold.append(controller)
         elif host_nqn is not None and controller.host_nqn != host_nqn:
             continue
         for portal, there in found.items():
@@ -285,8 +306,8 @@ def find_controllers(
         LOG.warning(
             "The kernel does not tell under which host NQN it uses %s, controllers %s are taken "
             "for this host's",
-            nqn,
-            ", ".join(untold),
+            untold[0].nqn,
+            ", ".join(map(str, untold)),
         )
     return found
 

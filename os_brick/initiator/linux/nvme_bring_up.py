@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -362,26 +362,13 @@ class Crew:
             return
         call = self._call.later(f"late path {state.way}", _LATE_LIMIT_S)
         try:
-            with self._tried_volume() as alone:
+            with self._host.locks.held_if_soon(call, self._lock_names, _MOMENT_S) as alone:
                 if alone and self._at_once and self._is_wanted() and state.found is not None:
                     LOG.info("Late path %s joined the %s", state.way, self._target)
                     return
                 self.leave(call, state)
         except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
             LOG.warning("Late path %s could not be cleaned up: %s", state.way, exc)
-
-    @contextlib.contextmanager
-    def _tried_volume(self) -> Iterator[bool]:
-        """Hold the volume's locks for the block if they can be had within a moment; tell
-        whether."""
-        moment = self._call.later(f"late path of the {self._target}", _MOMENT_S)
-        with contextlib.ExitStack() as volume:
-            try:
-                volume.enter_context(self._host.locks.held(moment, self._lock_names))
-                alone = True
-            except exception.DeadlineExceeded:
-                alone = False
-            yield alone
 
     def _end_unfinished(self, state: PathState) -> None:
         """See to the controller that the kernel makes after its connect was given up, should it

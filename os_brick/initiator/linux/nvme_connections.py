@@ -84,15 +84,23 @@ class Way:
         return str(self.portal)
 
 
-def find(host: Host, way: Way) -> list[Controller]:
-    """Return the controllers that go a way, live ones first."""
-    found = nvme.find_controllers(host.sysfs, way.nqn, [way.portal], way.host_nqn)[way.portal]
+def find(host: Host, way: Way, names: Iterable[str] | None = None) -> list[Controller]:
+    """Return the controllers that go a way, live ones first.
+
+    :param names: kernel names of those that come into question; None for all.
+    """
+    if names is None:
+        there = nvme.read_controllers(host.sysfs, way.nqn)
+    else:
+        read = (nvme.read_controller(host.sysfs, name, way.nqn) for name in names)
+        there = [one for one in read if one is not None]
+    found = nvme.by_portal(there, [way.portal], way.host_nqn)[way.portal]
     return sorted(found, key=lambda one: not nvme.is_live(host.sysfs, one))
 
 
-def find_live(host: Host, way: Way) -> Controller | None:
+def find_live(host: Host, way: Way, names: Iterable[str] | None = None) -> Controller | None:
     """Return a controller that goes a way and can be used; None if there is none."""
-    return live_of(host, find(host, way))
+    return live_of(host, find(host, way, names))
 
 
 def live_of(host: Host, found: Iterable[Controller]) -> Controller | None:
@@ -117,6 +125,7 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
     """
     with host.locks.held(call, [way.connect_lock_name]):
         # Looked for under the lock: whoever held it before may just have made it.
+        names = set(nvme.controller_names(host.sysfs))
         before = find(host, way)
         live = live_of(host, before)
         if live is not None:
@@ -124,9 +133,13 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
         limit_s, began_s = call.within(CONNECT_LIMIT_S), call.elapsed_s()
         result = _run_connect(host, call, way)
         if result.code == 0:
-            live = call.wait_until(
-                lambda: find_live(host, way), what=f"controller by {way}", limit_s=_SETTLE_S
-            )
+
+            def look() -> Controller | None:
+                # A new one mostly has a new name, so that hundreds of others need not be read.
+                new = set(nvme.controller_names(host.sysfs)) - names
+                return find_live(host, way, sorted(new)) or find_live(host, way)
+
+            live = call.wait_until(look, what=f"controller by {way}", limit_s=_SETTLE_S)
             if live is not None and not before:
                 return live, True
         came = _came(host, way, before)

@@ -142,16 +142,16 @@ def _flush(
     With ``force`` and no path to write by it is not tried: with the loss timeout of our connects
     it would wait until the limit.
     """
-    usable = [
-        one
-        for one in nvme_namespaces.paths_of(host.sysfs, head)
-        if nvme_namespaces.is_accessible(host.sysfs, one)
-    ]
-    if force and not usable:
+    if force and not _has_usable_path(host, head):
         raise processutils.ProcessExecutionError(
             cmd=f"sync /dev/{head}", description=f"No path to {head} can be used to write it out."
         )
     block.sync(host, call, f"/dev/{head}", limit_s)
+
+
+def _has_usable_path(host: Host, head: str) -> bool:
+    paths = nvme_namespaces.paths_of(host.sysfs, head)
+    return any(nvme_namespaces.is_accessible(host.sysfs, one) for one in paths)
 
 
 def _disconnect_all(

@@ -60,13 +60,16 @@ def is_entry(name: str) -> bool:
 
 def read_namespaces(sysfs: Tree, controller: Controller) -> list[Namespace]:
     """Return the namespaces on a controller; none if it is gone."""
-    found = []
-    for entry in sysfs.names(CONTROLLERS, controller.name):
-        if not ENTRY.fullmatch(entry):
-            continue
-        one = _read_namespace(sysfs, controller, entry)
-        if one is not None:
-            found.append(one)
+    return _read_entries(sysfs, controller, _entries(sysfs, controller.name))
+
+
+def _entries(sysfs: Tree, controller: str) -> list[str]:
+    return [entry for entry in sysfs.names(CONTROLLERS, controller) if ENTRY.fullmatch(entry)]
+
+
+def _read_entries(sysfs: Tree, controller: Controller, entries: Iterable[str]) -> list[Namespace]:
+    read = (_read_namespace(sysfs, controller, entry) for entry in entries)
+    found = [one for one in read if one is not None]
     return found if nvme.is_there(sysfs, controller) else []
 
 
@@ -137,12 +140,14 @@ def is_usable(host: Host, one: Namespace) -> bool:
 
 def paths_of(sysfs: Tree, head: str) -> list[Namespace]:
     """Return every fabrics controller's path to a disk, whoever connected it."""
-    return [
-        one
-        for controller in nvme.read_controllers(sysfs)
-        for one in read_namespaces(sysfs, controller)
-        if one.head == head
-    ]
+    found = []
+    for name in nvme.controller_names(sysfs):
+        # By name first: hundreds of other disks' controllers need not be read for it.
+        entries = [entry for entry in _entries(sysfs, name) if head_of(entry) == head]
+        controller = nvme.read_controller(sysfs, name) if entries else None
+        if controller is not None:
+            found += _read_entries(sysfs, controller, entries)
+    return found
 
 
 def read_access(sysfs: Tree, one: Namespace) -> str:

@@ -19,7 +19,6 @@ from os_brick.initiator.linux import (
     md,
     nodes,
     nvme,
-    nvme_connections,
     nvme_namespaces,
     nvme_portals,
 )
@@ -103,14 +102,16 @@ def _find(
 ) -> Presence:
     ways, unresolved = nvme_portals.ways_to_look(host, call, target, identity)
     with call.step("find the namespace") as step:
+        own = target.host_nqn or identity.nqn
+        subsystem = nvme.read_controllers(host.sysfs, target.nqn)
+        at = nvme.by_portal(subsystem, [way.portal for way in ways], own)
         controllers = [
-            (way.of(controller), controller)
-            for way in ways
-            for controller in nvme_connections.find(host, way)
+            (way.of(controller), controller) for way in ways for controller in at[way.portal]
         ]
         if target.ids:
-            own = target.host_nqn or identity.nqn
-            controllers += _elsewhere(host, target, own, controllers, used, bool(unresolved))
+            controllers += _elsewhere(
+                host, target, subsystem, own, controllers, used, bool(unresolved)
+            )
         everything = _on(host, controllers)
         if target.ids:
             ours = [one for one in everything if target.ids.fits(one.ids)]
@@ -118,7 +119,7 @@ def _find(
             ours = _the_only_one(host, everything, path_used)
         step.outcome = ", ".join(map(str, ours)) or "nothing"
     doubt = None
-    if unresolved and not ours and nvme.read_controllers(host.sysfs, target.nqn):
+    if unresolved and not ours and subsystem:
         portals = ", ".join(map(str, target.portals))
         doubt = exception.TargetPortalNotFound(target_portal=portals, reason=unresolved)
     found = Presence(target, tuple(controllers), tuple(ours), doubt)
@@ -143,6 +144,7 @@ def _on(host: Host, controllers: Iterable[tuple[Way, Controller]]) -> list[Names
 def _elsewhere(
     host: Host,
     target: NvmeTarget,
+    subsystem: Sequence[Controller],
     own: str | None,
     known: Sequence[tuple[Way, Controller]],
     used: Collection[str],
@@ -156,13 +158,14 @@ def _elsewhere(
     under other names of this host are, if only by them the disk that was used is reached: the
     host's name was another then. Everything else is somebody else's.
 
+    :param subsystem: all controllers of the volume's subsystem.
     :param own: the name of this host there; None for any.
     :param known: the controllers of the portals.
     """
     there = {controller for _way, controller in known}
     mine: list[tuple[Controller, bool]] = []
     others: list[tuple[Controller, bool]] = []
-    for controller in nvme.read_controllers(host.sysfs, target.nqn):
+    for controller in subsystem:
         heads = {
             one.head for one in nvme_namespaces.find_fitting(host.sysfs, [controller], target.ids)
         }

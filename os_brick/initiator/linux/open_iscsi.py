@@ -247,6 +247,9 @@ class _Record:
             # One that hangs would hang again, and whoever comes next waits for the lock until then.
             if result.code is None or result.code in _NOTHING_THERE or attempt == _DELETE_TRIES:
                 break
+            # It goes on to read all other records, and fails if one of them goes meanwhile.
+            if result.code == _DATABASE and self.is_known_to_be_absent():
+                return Result(NOT_FOUND, result.out, result.err)
             self._call.pause(0.2 * 2 ** (attempt - 1))
         return result
 

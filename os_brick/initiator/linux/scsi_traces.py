@@ -12,7 +12,9 @@ from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.identity import Identity
 from os_brick.initiator.linux.scsi_plan import Removal
 
-_DAEMON_TRIES = 4
+# It hears of a removal by udev, mostly in a tenth of a second; each question costs it more with
+# every path of the host.
+_DAEMON_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 2.0)
 _UDEV_S = 10.0
 
 
@@ -49,12 +51,12 @@ def see_let_go(
     :raises MultipathdPathsNotRemoved: it monitors some of them still.
     """
     remaining: set[tuple[str, str]] = set()
-    for attempt in range(1, _DAEMON_TRIES + 1):
+    for pause_s in (0, *_DAEMON_PAUSES_S):
+        call.pause(pause_s)
         known = multipath.known_paths(host, call)
         remaining = ours(known) if known is not None else set()
-        if not remaining or attempt == _DAEMON_TRIES:
+        if not remaining:
             break
-        call.pause(0.5 * 2 ** (attempt - 1))
     kept = [
         name
         for name, _hctl in sorted(remaining)

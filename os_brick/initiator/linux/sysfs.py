@@ -26,20 +26,24 @@ _ABSENT = frozenset(
     }
 )
 _CHUNK = 65536
+_PAGE = 4096
 
 
 class Tree:
     """Read-only view of one tree of files, for example ``Tree("/sys")``.
 
     :param root: directory that stands for the tree. All other arguments are relative to it.
+    :param reads_pages: a read that gives less than a page has come to the end, so that no other is
+        needed: true of sysfs (kernel: ``fs/kernfs/file.c``), not of /proc.
 
     Every method raises :class:`OSError` when the host could not be looked at.
     """
 
-    __slots__ = ("root",)
+    __slots__ = ("_reads_pages", "root")
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, reads_pages: bool = False) -> None:
         self.root = root
+        self._reads_pages = reads_pages
 
     def path(self, *parts: str) -> str:
         """Return the path of an entry on this machine; it need not exist."""
@@ -63,10 +67,12 @@ class Tree:
                 return None
             raise
         try:
-            chunks = []
+            content = os.read(fd, _CHUNK)
+            if self._reads_pages and len(content) < _PAGE:
+                return content
             while chunk := os.read(fd, _CHUNK):
-                chunks.append(chunk)
-            return b"".join(chunks)
+                content += chunk
+            return content
         except OSError as exc:
             if exc.errno in _ABSENT:
                 return None

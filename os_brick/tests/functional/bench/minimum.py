@@ -8,6 +8,7 @@ with side by side.  3 programs attach a single path of iSCSI, 7 two paths with t
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from ..guest import kernel
@@ -15,6 +16,7 @@ from . import fc_minimum, nvme_minimum
 from .steps import Attached, map_over, side_by_side, write_out
 
 _SESSIONS = "/sys/class/iscsi_session"
+_DELETING = threading.Lock()
 
 
 class Minimum:
@@ -96,7 +98,19 @@ def _log_in(iqn: str, portal: str, lun: int) -> str:
 def _log_out(iqn: str, portal: str) -> None:
     node = ["iscsiadm", "-m", "node", "-T", iqn, "-p", portal]
     kernel.run(*node, "--logout")
-    kernel.run(*node, "--op", "delete")
+    # One at a time: it reads all records and sessions, and fails if another one goes meanwhile.
+    with _DELETING:
+        kernel.wait_for(lambda: _delete(node), "no record of the portal")
+
+
+def _delete(node: list[str]) -> bool:
+    try:
+        kernel.run(*node, "--op", "delete")
+    except AssertionError as error:
+        if "database failure" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _session(iqn: str, portal: str) -> str:

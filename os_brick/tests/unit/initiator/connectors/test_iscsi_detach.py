@@ -589,6 +589,15 @@ def test_a_record_database_that_is_busy_for_a_moment(fake_host: FakeHost) -> Non
     assert fake_host.leftovers() == []
 
 
+def test_a_removal_that_fails_over_other_records_after_its_own_is_done(fake_host: FakeHost) -> None:
+    """iscsiadm goes on to read all records, while others are removed side by side."""
+    connector, volume, info = attached(fake_host, multipath=False)
+    fake_host.faults.mumble("iscsiadm", "--op", "delete", code=6)
+    connector.disconnect_volume(volume.properties, info)
+    assert fake_host.leftovers() == []
+    assert len(commands(fake_host, "--op", "delete")) == 1
+
+
 @pytest.mark.parametrize("code", [0, 21, 255])
 def test_nothing_to_log_out_of_is_success(fake_host: FakeHost, code: int) -> None:
     volume = fake_host.iscsi_target().lun(1)

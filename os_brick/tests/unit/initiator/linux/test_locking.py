@@ -122,6 +122,40 @@ def test_a_lock_that_is_free_is_not_worth_a_line(locks: Locks) -> None:
     assert str(one.timeline) == ""
 
 
+def test_a_lock_that_was_taken_is_held_until_its_keeper_closes(locks: Locks) -> None:
+    with contextlib.ExitStack() as keep:
+        assert locks.taken("path", keep)
+        assert not is_free(locks, "path", shared=True)
+        with contextlib.ExitStack() as other:
+            assert not locks.taken("path", other)
+            assert not locks.taken("path", other, shared=True)
+        assert not is_free(locks, "path"), "who did not get it has let go of it"
+    assert is_free(locks, "path")
+
+
+def test_one_who_has_to_have_them_soon_is_told_whether_he_has(locks: Locks) -> None:
+    with locks.held_if_soon(call(), ["volume 0", "volume 1"], 0.1) as had:
+        assert had
+        with locks.held_if_soon(call(), ["volume 1", "volume 2"], 0.1) as again:
+            assert not again
+            assert is_free(locks, "volume 2")
+    assert is_free(locks, "volume 0")
+    assert is_free(locks, "volume 1")
+
+
+def test_a_deadline_that_passes_while_they_are_held_is_not_taken_for_not_having_them(
+    locks: Locks,
+) -> None:
+    def work() -> None:
+        with locks.held_if_soon(call(), ["volume"], 0.1) as had:
+            assert had
+            raise exception.DeadlineExceeded(what="a flush", seconds=1)
+
+    with pytest.raises(exception.DeadlineExceeded, match="a flush"):
+        work()
+    assert is_free(locks, "volume")
+
+
 # -- the file --------------------------------------------------------------------------------------
 def test_any_number_of_locks_is_one_file(locks: Locks, directory: pathlib.Path) -> None:
     for number in range(300):

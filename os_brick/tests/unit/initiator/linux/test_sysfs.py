@@ -8,7 +8,9 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+from oslo_concurrency import processutils as putils
 
+from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.sysfs import Tree
 from os_brick.tests.unit.initiator.linux.trees import Folder
 
@@ -120,10 +122,31 @@ def test_bytes_that_are_no_text_do_no_harm(folder: Folder, tree: Tree) -> None:
     assert tree.number("model") is None
 
 
-def test_a_large_file_is_read_whole(folder: Folder, tree: Tree) -> None:
-    content = os.urandom(200_000)
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 200_000])
+@pytest.mark.parametrize("reads_pages", [False, True])
+def test_a_file_is_read_whole(folder: Folder, size: int, reads_pages: bool) -> None:
+    content = os.urandom(size)
     folder.write("pages", content)
-    assert tree.data("pages") == content
+    assert Tree(str(folder.root), reads_pages=reads_pages).data("pages") == content
+
+
+def test_a_read_that_gives_little_is_not_the_end_unless_it_is_said_to_be(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc gives some lines at a time."""
+    folder.write("mounts", b"one\ntwo\nthree\n")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda fd, size: read(fd, 4))
+    assert Tree(str(folder.root)).data("mounts") == b"one\ntwo\nthree\n"
+    assert Tree(str(folder.root), reads_pages=True).data("mounts") == b"one\n"
+
+
+def test_what_the_kernel_tells_of_itself_is_read_as_it_gives_it() -> None:
+    host = Host.of_execute(putils.execute, None, foreign=False)
+    assert host.proc.data("self/mountinfo") == pathlib.Path("/proc/self/mountinfo").read_bytes()
+    for name in ("kernel/notes", "kernel/mm/transparent_hugepage/enabled"):
+        file = pathlib.Path("/sys", name)
+        assert not file.exists() or host.sysfs.data(name) == file.read_bytes()
 
 
 @pytest.mark.parametrize(
