@@ -43,6 +43,8 @@ class Summary:
     failed: list[str] = dataclasses.field(default_factory=list)
     running: str = ""
     remaining: list[str] = dataclasses.field(default_factory=list)
+    #: Those during which the machine froze, which were run again in a new one.
+    repeated: list[str] = dataclasses.field(default_factory=list)
 
     def save(self) -> None:
         """Put it into its file."""
@@ -57,6 +59,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true", help="name the scenarios, run none")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--resume-frozen",
+        action="store_true",
+        help="the same, and run the scenario again, once, during which the machine froze",
+    )
     chosen = parser.parse_args(list(arguments))
     found = scenarios.load_all()
     if chosen.list:
@@ -70,8 +77,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     lab.RESULTS.mkdir(parents=True, exist_ok=True)
     _beat()
-    if chosen.resume and SUMMARY.exists():
-        summary = _resumed()
+    if (chosen.resume or chosen.resume_frozen) and SUMMARY.exists():
+        summary = resumed(json.loads(SUMMARY.read_text()), frozen=chosen.resume_frozen)
+        summary.save()
     else:
         summary = Summary(remaining=[each.name for each in todo])
         summary.save()
@@ -80,11 +88,16 @@ def main(arguments: Sequence[str]) -> int:
     return _run_all(todo, summary)
 
 
-def _resumed() -> Summary:
-    summary = Summary(**json.loads(SUMMARY.read_text()))
+def resumed(saved: dict[str, Any], *, frozen: bool) -> Summary:
+    """Return how a run goes on whose machine died, hung or froze: the scenario that ran then has
+    failed, but one during which the whole machine froze is run again, once."""
+    summary = Summary(**saved)
     if summary.running:
-        # The machine died or hung with it.
-        summary.failed.append(summary.running)
+        if frozen and summary.running not in summary.repeated:
+            summary.repeated.append(summary.running)
+            summary.remaining.insert(0, summary.running)
+        else:
+            summary.failed.append(summary.running)
         summary.running = ""
     return summary
 
@@ -107,6 +120,8 @@ def _run_all(todo: list[scenarios.Scenario], summary: Summary) -> int:
         summary.save()
         if not _cleaned(normal, passed):
             return SPOILED
+    for name in summary.repeated:
+        print(f"the machine froze during {name}, which was run again in a new one")
     for name in summary.failed:
         print(f"failed: {name}")
     print(f"{len(summary.passed)} passed, {len(summary.failed)} failed", flush=True)

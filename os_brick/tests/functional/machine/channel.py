@@ -24,7 +24,7 @@ TIMED_OUT = 124
 #: Exit code when the machine itself went away.
 MACHINE_GONE = 125
 #: Exit code when a job in it that counts (``Heart``) stopped counting.
-MACHINE_HUNG = 126
+JOB_HUNG = 126
 _LOOK_EVERY_S = 0.03
 
 #: Runs in the guest, from init: starts and ends jobs as the serial line orders.
@@ -65,8 +65,8 @@ class Channel:
         :param limit_s: seconds after which it and all of its session are killed; the
             code is then 124.  Code 125: the machine ended meanwhile.
         :param show: called with each new piece of output as it comes.
-        :param heart: where the job counts while it goes on; if it stops counting, the machine is
-            taken for hung: the code is 126.
+        :param heart: where the job counts while it goes on; if it stops counting, it is given up:
+            the code is 126.
         """
         job = self._new_job(script)
         self._order(f"run {job.name}")
@@ -78,7 +78,7 @@ class Channel:
             if done:
                 return int((job / "rc").read_text()), _content(job / "out")
             if heart and heart.stands_still():
-                return MACHINE_HUNG, _content(job / "out")
+                return JOB_HUNG, _content(job / "out")
             if qemu.running_pid(self._settings) is None:
                 return MACHINE_GONE, _content(job / "out")
             if time.monotonic() > end:

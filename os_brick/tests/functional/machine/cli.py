@@ -29,10 +29,13 @@ Real initiators against real targets in one virtual machine.
 #: The whole set of scenarios, in emulation; each scenario has its own, shorter limit.
 TEST_LIMIT_S = 3 * 3600
 DEMO_LIMIT_S = 600
+_SIGN_OF_LIFE_S = 30
 #: Exit code of a run that left a machine which nothing can clean any more.
 SPOILED = 75
+#: Exit code of a run whose machine does nothing at all any more, not even take orders.
+FROZEN = 122
 #: What a run ends with whose rest is for a new machine.
-_GIVEN_UP = (SPOILED, channel.MACHINE_GONE, channel.MACHINE_HUNG)
+_GIVEN_UP = (SPOILED, FROZEN, channel.MACHINE_GONE, channel.JOB_HUNG)
 
 
 def main(arguments: Sequence[str], repo: pathlib.Path) -> int:
@@ -138,7 +141,9 @@ def test(settings: Settings, words: list[str]) -> int:
         before = now
         say("going on with the rest in a new machine")
         qemu.stop(settings)
-        code = in_machine(settings, "run", [*words, "--resume"], end - time.monotonic())
+        # A guest whose processors stand still has not been brought there by what runs in it.
+        how = "--resume-frozen" if code == FROZEN else "--resume"
+        code = in_machine(settings, "run", [*words, how], end - time.monotonic())
     return code
 
 
@@ -186,15 +191,28 @@ exec {shlex.quote(str(python))} -m os_brick.tests.functional.{module} {shlex.joi
         if module == "run":
             heart = channel.Heart(settings.share / "heartbeat", settings.silence_limit_s)
         code, _ = channel.Channel(settings).run(script, limit_s, channel.to_stdout, heart)
+        if code == channel.JOB_HUNG:
+            code = _look_at_hung(settings)
     finally:
         if not was_up:
             qemu.stop(settings)
     if code == channel.TIMED_OUT:
         say(f"not done after {limit_s} s: ended")
-    if code in (channel.MACHINE_GONE, channel.MACHINE_HUNG):
-        what = "ended" if code == channel.MACHINE_GONE else "hangs"
-        say(f"the machine {what}:\n{_console_tail(settings)}")
+    if code == channel.MACHINE_GONE:
+        say(f"the machine ended meanwhile:\n{_console_tail(settings)}")
     return code
+
+
+def _look_at_hung(settings: Settings) -> int:
+    """Say what the machine does whose run has stopped; return the exit code for it."""
+    code, output = channel.Channel(settings).run("ps -eo pid,stat,wchan:30,args", _SIGN_OF_LIFE_S)
+    frozen = code != 0
+    say("the machine is frozen" if frozen else "the run hangs, its machine does not")
+    if not frozen:
+        say(output.decode(errors="replace"))
+    say("\n".join(qemu.threads(settings)))
+    say(_console_tail(settings))
+    return FROZEN if frozen else channel.JOB_HUNG
 
 
 def protocols_of(words: Sequence[str]) -> list[str]:

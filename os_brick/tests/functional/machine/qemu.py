@@ -103,6 +103,34 @@ def stop(settings: Settings) -> bool:
     return True
 
 
+def threads(settings: Settings) -> list[str]:
+    """Return a line for each thread of the machine's QEMU: what it waits for, and whether it ran
+    in the last second; the guest's processors are among them."""
+    before = _times(settings)
+    time.sleep(1.0)
+    return [
+        f"qemu {name}: {state}, {ticks - before.get(task, ('', '', 0))[2]} ticks in a second"
+        for task, (name, state, ticks) in _times(settings).items()
+    ]
+
+
+def _times(settings: Settings) -> dict[str, tuple[str, str, int]]:
+    """Return name, what it waits for, and processor time in ticks, of each thread of QEMU."""
+    found = {}
+    for child in pathlib.Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        try:
+            words = (child.parent.parent / "cmdline").read_bytes()
+            name, _, rest = (child / "stat").read_text().partition("(")[2].rpartition(")")
+            wait = (child / "wchan").read_text()
+        except OSError:
+            continue  # It has ended meanwhile.
+        if words.startswith(b"timeout") or str(settings.machine).encode() not in words:
+            continue
+        fields = rest.split()
+        found[child.name] = (name, f"{fields[0]} {wait}", int(fields[11]) + int(fields[12]))
+    return found
+
+
 def was_stopped(settings: Settings) -> bool:
     """Whether the last machine was ended by ``stop``, not by itself or its watchdog."""
     return not (settings.machine / "pid").exists()

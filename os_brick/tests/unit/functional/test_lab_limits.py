@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 import time
 
 import pytest
 
-from os_brick.tests.functional import scenarios
+from os_brick.tests.functional import run, scenarios
 from os_brick.tests.functional.guest import kernel
 from os_brick.tests.functional.machine import channel
 
@@ -65,6 +66,28 @@ def test_a_program_that_hangs_is_not_waited_for() -> None:
 def test_a_program_that_fails_says_why() -> None:
     with pytest.raises(AssertionError, match="ended with 3: out\\nerr"):
         kernel.run("sh", "-c", "echo out; echo err >&2; exit 3")
+
+
+def test_the_scenario_in_which_the_run_hung_or_the_machine_died_has_failed() -> None:
+    saved = {"passed": ["one"], "failed": [], "running": "two", "remaining": ["three"]}
+    summary = run.resumed(saved, frozen=False)
+    assert (summary.failed, summary.remaining, summary.running) == (["two"], ["three"], "")
+
+
+def test_the_scenario_in_which_the_machine_froze_is_run_again_once() -> None:
+    saved = {"passed": ["one"], "failed": [], "running": "two", "remaining": ["three"]}
+    summary = run.resumed(saved, frozen=True)
+    assert (summary.failed, summary.remaining) == ([], ["two", "three"])
+    assert summary.repeated == ["two"]
+    again = {**dataclasses.asdict(summary), "running": "two", "remaining": ["three"]}
+    summary = run.resumed(again, frozen=True)
+    assert (summary.failed, summary.remaining) == (["two"], ["three"])
+
+
+def test_a_machine_that_froze_between_two_scenarios_goes_on_with_the_rest() -> None:
+    saved = {"passed": ["one"], "failed": [], "running": "", "remaining": ["two"]}
+    summary = run.resumed(saved, frozen=True)
+    assert (summary.failed, summary.remaining, summary.repeated) == ([], ["two"], [])
 
 
 def _clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
