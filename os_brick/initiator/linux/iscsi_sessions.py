@@ -70,11 +70,10 @@ def leave(host: Host, call: Call, target: Target) -> bool:
         if not mine:
             return False
         with host.locks.held(call, [target.login_lock_name]):
-            if any(
-                iscsi.is_used(host.sysfs, one) for one in iscsi.find_sessions(host.sysfs, target)
-            ):
+            sessions = iscsi.find_sessions(host.sysfs, target)
+            if any(iscsi.is_used(host.sysfs, one) for one in sessions):
                 return False
-            open_iscsi.log_out(host, call, target)
+            open_iscsi.log_out(host, call, target, sessions)
             return True
 
 

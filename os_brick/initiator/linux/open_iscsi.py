@@ -275,17 +275,17 @@ def parse_settings(text: str) -> dict[str, str]:
     return settings
 
 
-def log_out(host: Host, call: Call, target: Target) -> None:
+def log_out(host: Host, call: Call, target: Target, sessions: list[Session]) -> None:
     """End all sessions to a target through its portal and remove its record.
 
     The caller holds the target's session and login locks and has seen that nobody uses the
     sessions.
 
+    :param sessions: all that there are, by the look under these locks.
     :raises BrickException: a session or the record remains; says which and what to try next.
     """
     with call.step(f"log out of {target}"):
         record = _Record(host, call, target)
-        sessions = iscsi.find_sessions(host.sysfs, target)
         if sessions:
             result = _log_out_by_record(call, record)
             for session in _remaining(host, call, sessions, result):
