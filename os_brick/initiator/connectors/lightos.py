@@ -198,7 +198,8 @@ class LightOSConnector(base.BaseLinuxConnector):
 
         :returns: ``{"type": "block", "path": "/dev/nvme…"}``.
         :raises InvalidParameterValue: the properties cannot be used; nothing was changed.
-        :raises VolumeDeviceNotFound: its device did not appear; the discovery client forgets it.
+        :raises VolumeDeviceNotFound: its device did not appear, or the cluster could not be asked
+            whether it still is the volume; the discovery client forgets it.
         """
         volume = LightOSVolume.parse(connection_properties)
         with (
@@ -268,7 +269,12 @@ class LightOSConnector(base.BaseLinuxConnector):
         """Refuse a volume in use and write its data out, where it is here."""
         paths = lightos_device.find(self.host, volume)
         for one in paths:
-            wrong = lightos_device.says_another(self.host, call, volume, one)
+            try:
+                wrong = lightos_device.says_another(self.host, call, volume, one)
+            except FAILURES as exc:
+                # No danger: nothing reaches anybody by a controller that does not answer.
+                LOG.debug("%s could not be asked about %s: %s", one.controller, one, exc)
+                continue
             if wrong is not None:
                 raise wrong
         limit_s = cfg.CONF.os_brick.flush_timeout

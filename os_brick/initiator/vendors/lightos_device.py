@@ -10,7 +10,7 @@ from os_brick import exception
 from os_brick.initiator.linux import nvme, nvme_namespaces
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_changes import FAILURES, NotSupported
 from os_brick.initiator.linux.nvme_namespaces import Namespace
 from os_brick.initiator.vendors.lightos_volume import LightOSVolume
 
@@ -33,6 +33,8 @@ def wait_for(host: Host, call: Call, volume: LightOSVolume, limit_s: float) -> s
 
     What the kernel shows may be older than what the subsystem has now, so the subsystem is asked
     who the namespace is; one that was another's before is looked for again.
+
+    :raises VolumeDeviceNotFound: it is shown, but the subsystem could not be asked.
     """
     end_s = call.elapsed_s() + limit_s
 
@@ -45,22 +47,40 @@ def wait_for(host: Host, call: Call, volume: LightOSVolume, limit_s: float) -> s
         while True:
             left_s = end_s - call.elapsed_s()
             one = call.wait_until(look, what=f"device of {volume}", limit_s=max(left_s, 0))
-            if one is None or says_another(host, call, volume, one) is None:
-                return None if one is None else one.path
-            if left_s <= 0:
+            if one is None:
                 return None
-            _rescan(host, call, one)
+            unsure: Exception | None = None
+            try:
+                if says_another(host, call, volume, one) is None:
+                    return one.path
+                _rescan(host, call, one)
+            except FAILURES as exc:
+                LOG.warning("%s could not be asked about %s: %s", one.controller, one, exc)
+                unsure = exc
+            if left_s <= 0:
+                break
             call.pause(_AGAIN_S)
+    if unsure is None:
+        return None
+    raise exception.VolumeDeviceNotFound(
+        device=one.path,
+        reason=f"It shows {volume}, but the cluster could not be asked whether it still is: "
+        f"{unsure}",
+    ) from unsure
 
 
 def says_another(
     host: Host, call: Call, volume: LightOSVolume, one: Namespace
 ) -> exception.WrongVolume | None:
-    """Return what is wrong if the subsystem says that a namespace is not the volume any more."""
+    """Return what is wrong if the subsystem says that a namespace is not the volume any more.
+
+    :raises OSError: it could not be asked.
+    :raises ProcessExecutionError: the same.
+    """
     try:
         says = host.nvme.describe(call, one.controller, one.ids.nsid or 0)
-    except FAILURES as exc:
-        LOG.debug("%s could not be asked about %s: %s", one.controller, one.head, exc)
+    except NotSupported as exc:  # then nobody can tell more than the kernel shows
+        LOG.debug("%s", exc)
         return None
     if says is not None and volume.ids.fits(says) is not False:
         return None

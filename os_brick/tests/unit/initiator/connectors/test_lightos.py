@@ -230,12 +230,41 @@ def test_a_namespace_that_was_the_volumes_before_is_looked_for_again(
     assert device.storage()[1] is volume.unit
 
 
-def test_a_cluster_that_does_not_tell_who_a_namespace_is(
-    fake_host: FakeHost, daemon: Daemon, connector: Any, properties: dict[str, Any]
+def test_a_cluster_that_cannot_tell_who_a_namespace_is(
+    daemon: Daemon, connector: Any, properties: dict[str, Any]
+) -> None:
+    daemon.subsystem.describes = False
+
+    assert connector.connect_volume(properties)["path"]
+
+
+def test_a_cluster_that_cannot_be_asked_has_not_confirmed(
+    fake_host: FakeHost, connector: Any, properties: dict[str, Any], directory: pathlib.Path
 ) -> None:
     fake_host.faults.failing_writes["identify"] = errno.EIO
 
+    with pytest.raises(exception.VolumeDeviceNotFound, match="could not be asked"):
+        connector.connect_volume(properties)
+    assert files(directory) == []
+
+
+def test_a_cluster_that_cannot_be_asked_for_a_moment(
+    fake_host: FakeHost, connector: Any, properties: dict[str, Any]
+) -> None:
+    fake_host.faults.failing_writes["identify"] = errno.EIO
+    fake_host.after(12, fake_host.faults.mend)
+
     assert connector.connect_volume(properties)["path"]
+    assert fake_host.now < 20
+
+
+def test_a_detach_from_a_cluster_that_cannot_be_asked(
+    fake_host: FakeHost, connector: Any, properties: dict[str, Any]
+) -> None:
+    info = connector.connect_volume(properties)
+    fake_host.faults.failing_writes["identify"] = errno.EIO
+
+    connector.disconnect_volume(properties, info)
 
 
 def test_without_the_client_on_this_host(
