@@ -47,6 +47,9 @@ class Md:
         self._devices = devices
         self.arrays: list[Array] = []
         self._link_texts: dict[Array, str] = {}
+        #: So many ends of arrays are followed by somebody who opens the node: the kernel makes an
+        #: empty array of it.
+        self.opened_late = 0
 
     def start(self, label: str, disks: list[BlockDevice], name: str | None = None) -> Array:
         """Have an array run on members, under a link of udev's.
@@ -79,6 +82,7 @@ class Md:
 
     def _show_link(self, array: Array, link: str) -> None:
         if not array.gone:
+            self._world.run.write(f"udev/data/b{array.dev}", "")
             self._world.dev.link(link, array.name)
 
     def add(self, array: Array, disk: BlockDevice) -> None:
@@ -117,8 +121,26 @@ class Md:
             self._devices.release(array, disk)
         self._devices.drop(array, "its array was stopped")
         self.arrays.remove(array)
-        self._world.dev.remove(self._link_texts.pop(array))
+        if array in self._link_texts:
+            self._world.dev.remove(self._link_texts.pop(array))
+        self._world.after(
+            self._world.delays.udev_s, lambda: self._world.run.remove(f"udev/data/b{array.dev}")
+        )
+        if self.opened_late:
+            self.opened_late -= 1
+            self._world.after(self._world.delays.udev_s / 2, lambda: self._make_empty(array))
         return True
+
+    def use(self, array: Array) -> None:
+        """Have somebody make a real array of an empty one."""
+        self._world.sys.write(f"{array.sysfs}/md/array_state", "clean")
+
+    def _make_empty(self, ended: Array) -> None:
+        made = Array(ended.name, ended.number, ended.sysfs, 0)
+        self._devices.add(made, {"md/array_state": "clear", "md/raid_disks": 0})
+        self.arrays.append(made)
+        entry = f"udev/data/b{made.dev}"
+        self._world.after(self._world.delays.udev_s, lambda: self._world.run.write(entry, ""))
 
 
 def unit_of(disk: BlockDevice) -> NamespaceUnit:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import nodes
+from os_brick.initiator.linux import nodes, udev
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.programs import Result
@@ -28,6 +29,9 @@ _NODE_S = 60.0
 _GONE_S = 15.0
 _STOP_TRIES = 5
 _STOP_PAUSE_S = 0.5
+_UDEV_S = 4.0
+_EMPTY_S = 2.0
+_EMPTY_TRIES = 3
 # blkid(8): 2 if nothing was recognised.
 _NOTHING_RECOGNISED = 2
 _MEMBER = "linux_raid_member"
@@ -269,6 +273,7 @@ def stop(host: Host, call: Call, array: str) -> None:
     :raises DeviceInUse: somebody holds it.
     """
     instance = host.sysfs.instance("block", array)
+    number = host.sysfs.text("block", array, "dev")
 
     def is_stopped() -> bool:
         return host.sysfs.instance("block", array) != instance or not members_of(host.sysfs, array)
@@ -280,10 +285,44 @@ def stop(host: Host, call: Call, array: str) -> None:
         if result.code == 0:
             call.wait_until(is_stopped, what=f"end of {array}", limit_s=_GONE_S)
         if is_stopped():
+            _stop_empty(host, call, array, number, instance)
             return
         if attempt < _STOP_TRIES:
             call.pause(_STOP_PAUSE_S * attempt)
     raise exception.DeviceInUse(device=f"/dev/{array}", users=result.summary)
+
+
+def _stop_empty(host: Host, call: Call, array: str, number: str, ended: int | None) -> None:
+    """Stop the empty array that the kernel makes of a node that is opened when its array has just
+    ended, as udev does when it comes late to an event: nobody else would (md_mod: create_on_open).
+
+    :param number: of the array that has ended.
+    :param ended: its instance.
+    """
+
+    def is_settled() -> bool:
+        now = host.sysfs.instance("block", array)
+        return not udev.knows(host, number) if now is None else now != ended
+
+    def empty() -> int | None:
+        is_empty = host.sysfs.text("block", array, "md/array_state") == "clear"
+        is_empty = is_empty and not members_of(host.sysfs, array)
+        return host.sysfs.instance("block", array) if is_empty else None
+
+    def is_used(made: int) -> bool:
+        return empty() != made
+
+    for _ in range(_EMPTY_TRIES):
+        call.wait_until(is_settled, what="udev", limit_s=_UDEV_S)
+        made = empty()
+        if made is None:
+            return
+        # One that somebody is just making is empty too, but for a moment.
+        call.wait_until(partial(is_used, made), what="its use", limit_s=_EMPTY_S)
+        if not is_used(made):
+            LOG.warning("/dev/%s was opened when it had just ended: ending it again", array)
+            run(host, call, "--stop", f"/dev/{array}")
+            ended = made
 
 
 def unlink(host: Host, call: Call, path: str) -> None:

@@ -235,6 +235,41 @@ def test_a_leg_that_cannot_be_looked_at_is_not_gone_without(
     assert both[1].data == b"newer"
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_array_whose_node_was_opened_at_its_end_does_not_stay_as_an_empty_one(
+    fake_host: FakeHost, times: int
+) -> None:
+    """udev comes late to an event of it, and the kernel makes an array of what it opens."""
+    one = connector(fake_host)
+    properties = replicated("vol-1", legs(fake_host))
+    info = one.connect_volume(properties)
+    fake_host.md.opened_late = times
+    one.disconnect_volume(properties, info)
+    assert fake_host.md.arrays == []
+    assert fake_host.leftovers() == []
+
+
+def test_an_empty_array_that_somebody_makes_one_of_is_left_alone(fake_host: FakeHost) -> None:
+    one = connector(fake_host)
+    properties = replicated("vol-1", legs(fake_host))
+    info = one.connect_volume(properties)
+    ended = fake_host.md.arrays[0]
+    fake_host.md.opened_late = 1
+    noticed: list[float] = []
+
+    def somebody(_name: str) -> None:
+        there = fake_host.md.arrays
+        if there and there[0] is not ended and not noticed:
+            noticed.append(fake_host.now)
+            fake_host.after(1, lambda: fake_host.md.use(there[0]))
+
+    fake_host.faults.on_read = somebody
+    one.disconnect_volume(properties, info)
+    assert noticed
+    assert len(fake_host.md.arrays) == 1
+    assert len([words for words in fake_host.started if "--stop" in words]) == 1
+
+
 def test_an_attach_whose_time_is_over_stops_its_array_all_the_same(fake_host: FakeHost) -> None:
     both = legs(fake_host)
     fake_host.delays.udev_s = 1000
