@@ -197,11 +197,17 @@ def read_ports(
     :raises OSError: the host could not be looked at.
     """
     found: dict[tuple[int, int, int], RemotePort] = {}
-    for folder, read in (("fc_remote_ports", _read_rport), ("fc_transport", _read_target)):
-        for name in sysfs.names("class", folder):
-            port = _unless_unreadable(partial(read, wwpns), sysfs, name, strict)
-            if port is not None:
-                found.setdefault((port.host, port.channel, port.target), port)
+    for name in sysfs.names("class/fc_remote_ports"):
+        port = _unless_unreadable(partial(_read_rport, wwpns), sysfs, name, strict)
+        if port is not None:
+            found.setdefault((port.host, port.channel, port.target), port)
+    for name in sysfs.names("class/fc_transport"):
+        match = _TARGET.fullmatch(name)
+        if match is None or (int(match[1]), int(match[2]), int(match[3])) in found:
+            continue
+        port = _unless_unreadable(partial(_read_target, wwpns), sysfs, name, strict)
+        if port is not None:
+            found[port.host, port.channel, port.target] = port
     return tuple(found.values())
 
 

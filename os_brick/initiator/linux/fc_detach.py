@@ -7,7 +7,7 @@ device that may be dead. "Could not look" is an error; nothing there is success.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -86,10 +86,11 @@ def find(
         hbas = fc.read_hbas(host.sysfs)
         ways = fc_paths.read_ways(host.sysfs, hbas, volume)
         at_address = _devices(host, call, ways.meant)
-        ours = [disk for disk in at_address if not _is_another(host, disk, wwid)]
-        _check_unanimous(host, ours)
+        said = {disk: scsi.read_identity(host.sysfs, disk) for disk in at_address}
+        ours = {disk: who for disk, who in said.items() if not _is_another(disk, who, wwid)}
+        _check_unanimous(ours)
         linked = _linked(host, ways.others, link_names, path_used)
-        disks = (*ours, *_strays(host, call, ways.others, ours, linked, wwid))
+        disks = (*ours, *_strays(host, call, ways.others, ours.values(), linked, wwid))
         maps = multipath.find_maps(host.sysfs, disks)
         if not maps and wwid:
             # The kernel removes paths that were lost for long; their map stays.
@@ -149,18 +150,17 @@ def _device(host: Host, call: Call, path: FcPath) -> Disk | None:
     return disk
 
 
-def _is_another(host: Host, disk: Disk, wwid: str) -> bool:
-    if scsi.read_identity(host.sysfs, disk).is_wwid(wwid) is not False:
+def _is_another(disk: Disk, identity: Identity, wwid: str) -> bool:
+    if identity.is_wwid(wwid) is not False:
         return False
     LOG.warning("%s has the LUN of the volume but is another one, it is left alone", disk)
     return True
 
 
-def _check_unanimous(host: Host, disks: Sequence[Disk]) -> None:
+def _check_unanimous(disks: Mapping[Disk, Identity]) -> None:
     """Refuse to choose between disks that say they are different volumes."""
     known: tuple[Disk, Identity] | None = None
-    for disk in disks:
-        identity = scsi.read_identity(host.sysfs, disk)
+    for disk, identity in disks.items():
         if known is not None and known[1].same_as(identity) is False:
             raise exception.WrongVolume(
                 device=f"{known[0]} and {disk}",
@@ -196,7 +196,7 @@ def _strays(
     host: Host,
     call: Call,
     others: Iterable[FcPath],
-    ours: Sequence[Disk],
+    ours: Iterable[Identity],
     linked: Disk | None,
     wwid: str,
 ) -> list[Disk]:
@@ -205,9 +205,10 @@ def _strays(
     There the LUN's number may be another volume's, so they have to say that they are this one, or
     the same as the one that the caller has used.
 
+    :param ours: who the disks at its address say they are.
     :param linked: that one; it does not count if it says that it is another volume.
     """
-    identities = [scsi.read_identity(host.sysfs, disk) for disk in ours]
+    identities = list(ours)
     if linked is not None:
         identity = scsi.read_identity(host.sysfs, linked)
         if identity.is_wwid(wwid) is False or any(

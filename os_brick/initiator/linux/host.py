@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import threading
@@ -25,11 +26,23 @@ _LOGINS_AT_ONCE = 16
 _RECORDS_AT_ONCE = 4
 
 
+class _Turn:
+    """One caller's place in the queue."""
+
+    __slots__ = ("given", "news")
+
+    def __init__(self) -> None:
+        self.given = False
+        self.news = threading.Event()
+
+
 class Turns:
-    """How many of a kind may run at once."""
+    """How many of a kind may run at once; who came first is served first."""
 
     def __init__(self, at_once: int) -> None:
-        self._free = threading.BoundedSemaphore(at_once)
+        self._lock = threading.Lock()
+        self._free = at_once
+        self._queue: collections.deque[_Turn] = collections.deque()
 
     @contextlib.contextmanager
     def taken(self, call: Call, what: str) -> Iterator[None]:
@@ -38,12 +51,31 @@ class Turns:
         :param what: what is waited for.
         :raises DeadlineExceeded: there was none until the call's time was over.
         """
-        if not call.wait_until(lambda: self._free.acquire(blocking=False), what=what):
-            raise exception.DeadlineExceeded(what=what, seconds=call.limit_s)
+        turn = _Turn()
+        with self._lock:
+            self._queue.append(turn)
+            self._serve()
         try:
+            # Told, not looked for: a crowd that looks again and again keeps those from running
+            # that it waits for.
+            if not call.wait_until(lambda: turn.given, what=what, event=turn.news, told=True):
+                raise exception.DeadlineExceeded(what=what, seconds=call.limit_s)
             yield
         finally:
-            self._free.release()
+            with self._lock:
+                if turn.given:
+                    self._free += 1
+                else:
+                    self._queue.remove(turn)
+                self._serve()
+
+    def _serve(self) -> None:
+        """Give the free turns to those who have waited longest. The caller holds the lock."""
+        while self._free and self._queue:
+            turn = self._queue.popleft()
+            self._free -= 1
+            turn.given = True
+            turn.news.set()
 
 
 @dataclass(frozen=True)

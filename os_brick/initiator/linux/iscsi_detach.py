@@ -130,6 +130,8 @@ def _with_identity(host: Host, session: Session, wwid: str) -> list[Disk]:
 
 def _is_another(host: Host, disk: Disk, known_wwid: str) -> bool:
     """Tell whether a disk at the volume's address says that it is another volume."""
+    if not known_wwid:
+        return False
     if scsi.read_identity(host.sysfs, disk).is_wwid(known_wwid) is not False:
         return False
     LOG.warning("%s has the LUN of the volume but is another one, it is left alone", disk)

@@ -79,9 +79,14 @@ def find_maps(sysfs: Tree, disks: Iterable[Disk]) -> list[Map]:
     return [one for one in maps if one is not None]
 
 
+def member_names(sysfs: Tree, one: Map) -> list[str]:
+    """Return the kernel names of a map's paths."""
+    return sysfs.names("block", one.name, "slaves")
+
+
 def read_members(sysfs: Tree, one: Map) -> list[Disk]:
     """Return the disks that are paths of a map."""
-    disks = (scsi.read_disk_named(sysfs, name) for name in sysfs.names("block", one.name, "slaves"))
+    disks = (scsi.read_disk_named(sysfs, name) for name in member_names(sysfs, one))
     return [disk for disk in disks if disk is not None]
 
 

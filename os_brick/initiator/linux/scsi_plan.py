@@ -4,8 +4,8 @@ done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from os_brick.initiator.linux import block, multipath, nodes, scsi
 from os_brick.initiator.linux.host import Host
@@ -20,12 +20,14 @@ class Removal:
 
     :ivar flush: kernel names of the devices that are written out first, the map before its paths.
     :ivar numbers: device numbers of all of them, ``major:minor``, under which udev knows them.
+    :ivar identities: who the disks were when this was planned, as far as it was asked.
     """
 
     disks: tuple[Disk, ...]
     maps: tuple[Map, ...]
     flush: tuple[str, ...]
     numbers: tuple[str, ...] = ()
+    identities: Mapping[Disk, Identity] = field(default_factory=dict)
 
     def __str__(self) -> str:
         maps = ", ".join(map(str, self.maps)) or "no map"
@@ -48,15 +50,20 @@ def plan(
     """
     found = dict.fromkeys(disks)
     maps = list(dict.fromkeys((*multipath.find_maps(host.sysfs, found), *maps)))
-    identities = [scsi.read_identity(host.sysfs, disk) for disk in found]
-    members = {disk: one for one in maps for disk in multipath.read_members(host.sysfs, one)}
+    identities = {disk: scsi.read_identity(host.sysfs, disk) for disk in found}
+    known = tuple(identities.values())
+    of_maps = {one: multipath.read_members(host.sysfs, one) for one in maps}
+    members = dict.fromkeys(disk for paths in of_maps.values() for disk in paths)
     for disk in members:
-        if disk not in found and _is_one_of(scsi.read_identity(host.sysfs, disk), identities):
-            found[disk] = None
+        if disk not in found:
+            identity = scsi.read_identity(host.sysfs, disk)
+            if any(identity.same_as(other) for other in known):
+                found[disk] = None
+                identities[disk] = identity
     used = nodes.kernel_name(host, path_used)
     flush = [one.name for one in maps]
     named = used in {*(disk.name for disk in found), *(one.name for one in maps)}
-    bypassed = {disk for one in maps for disk in _bypassing(host, one)}
+    bypassed = {disk for one, paths in of_maps.items() for disk in _bypassing(host, one, paths)}
     for disk in found:
         if not disk.name:
             continue
@@ -70,10 +77,12 @@ def plan(
             flush.append(disk.name)
     names = [*(one.name for one in maps), *(disk.name for disk in found if disk.name)]
     numbers = (host.sysfs.text("block", name, "dev") for name in names)
-    return Removal(tuple(found), tuple(maps), tuple(flush), tuple(filter(None, numbers)))
+    return Removal(
+        tuple(found), tuple(maps), tuple(flush), tuple(filter(None, numbers)), identities
+    )
 
 
-def _bypassing(host: Host, one: Map) -> list[Disk]:
+def _bypassing(host: Host, one: Map, members: list[Disk]) -> list[Disk]:
     """Return the paths of a map that may have been written to past the map.
 
     So it is where a single disk was attached and multipathd made a map over it later: then the
@@ -82,7 +91,6 @@ def _bypassing(host: Host, one: Map) -> list[Disk]:
     be writes that failed and were repeated on another path, so one that is down does not count then
     unless all are.
     """
-    members = multipath.read_members(host.sysfs, one)
     of_paths = sum(block.read_writes(host.sysfs, disk.name) or 0 for disk in members)
     of_map = block.read_writes(host.sysfs, one.name) or 0
     if not of_map:
@@ -104,7 +112,3 @@ def only(host: Host, disks: Iterable[Disk]) -> Removal:
         if set(multipath.read_members(host.sysfs, one)) <= set(found)
     ]
     return Removal(found, tuple(maps), ())
-
-
-def _is_one_of(identity: Identity, known: list[Identity]) -> bool:
-    return any(identity.same_as(other) for other in known)

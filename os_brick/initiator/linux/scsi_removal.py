@@ -52,10 +52,9 @@ def detach(
     :param errors: with ``force``, what failed; everything was attempted then.
     :raises BrickException: without ``force``, the first failure; what comes after it is in place.
     """
-    identities = [scsi.read_identity(host.sysfs, disk) for disk in removal.disks]
     carry_out(host, call, removal, force=force, errors=errors, flush_limit_s=flush_limit_s)
     with errors.context(force, "Removing dangling links failed"):
-        scsi_traces.unlink_dangling(host, call, identities)
+        scsi_traces.unlink_dangling(host, call, removal.identities.values())
     # The log-out does not wait until udev and multipathd have learned that the disks are gone.
     last: dict[str, Callable[[], None]] = {}
     if leave is not None:
@@ -138,7 +137,7 @@ def find_users(host: Host, call: Call, removal: Removal) -> list[str]:
     """Return who uses a volume at this moment, readable for people."""
     names = [one.name for one in removal.maps]
     # A map holds its paths exclusively itself, so these are not asked.
-    mapped = {disk.name for one in removal.maps for disk in multipath.read_members(host.sysfs, one)}
+    mapped = {name for one in removal.maps for name in multipath.member_names(host.sysfs, one)}
     alone = [disk.name for disk in removal.disks if disk.name and disk.name not in mapped]
     users = block.read_users(host, *names, *mapped, *alone)
     if not users:
@@ -174,8 +173,9 @@ def _find_wrong_volume(host: Host, call: Call, removal: Removal) -> exception.Wr
     """
     if not removal.flush:
         return None
+    # By the page that was read first: a rescan meanwhile makes the kernel believe the new volume's.
     kept = {
-        disk: scsi.read_identity(host.sysfs, disk)
+        disk: removal.identities.get(disk) or scsi.read_identity(host.sysfs, disk)
         for disk in removal.disks
         if disk.name and scsi.state(host.sysfs, disk) == "running"
     }
@@ -309,12 +309,13 @@ def wait_until_gone(host: Host, call: Call, disks: Sequence[Disk], reason: str =
     :raises VolumePathNotRemoved: some are still there after 40 s.
     """
 
-    def left() -> list[Disk]:
-        return [disk for disk in disks if scsi.is_there(host.sysfs, disk)]
+    remaining: list[Disk] = []
 
-    call.wait_until(lambda: not left(), what="end of the disks", limit_s=_DISK_GONE_S)
-    remaining = left()
-    if remaining:
+    def gone() -> bool:
+        remaining[:] = (disk for disk in disks if scsi.is_there(host.sysfs, disk))
+        return not remaining
+
+    if not call.wait_until(gone, what="end of the disks", limit_s=_DISK_GONE_S):
         raise exception.VolumePathNotRemoved(
             volume_path=", ".join(disk.path for disk in remaining), reason=reason
         )

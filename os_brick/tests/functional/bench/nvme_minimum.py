@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bare minimum for NVMe over Fabrics: a program for each portal, each way."""
+"""The bare minimum for NVMe over Fabrics: a program for each portal, and one for all to go."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from ..guest import kernel
 from .steps import side_by_side, write_out
 
-_CONTROLLERS = "/sys/class/nvme-fabrics/ctl"
+_DISCONNECTING = threading.Lock()
 
 
 def attach(properties: dict[str, Any]) -> str:
@@ -26,14 +27,11 @@ def attach(properties: dict[str, Any]) -> str:
 
 
 def detach(properties: dict[str, Any]) -> None:
-    """Write out what is dirty and disconnect the controllers."""
+    """Write out what is dirty and disconnect all controllers of the subsystem."""
     write_out(_disk(properties["vol_uuid"]))
-    names = [
-        name
-        for name in kernel.names(_CONTROLLERS)
-        if kernel.read(f"{_CONTROLLERS}/{name}/subsysnqn") == properties["target_nqn"]
-    ]
-    side_by_side(lambda name: kernel.run("nvme", "disconnect", "-d", name), names)
+    # One at a time: it reads the controllers of all subsystems, and crashes over one that goes.
+    with _DISCONNECTING:
+        kernel.run("nvme", "disconnect", "-n", properties["target_nqn"])
 
 
 def _disk(uuid: str) -> str:

@@ -828,6 +828,28 @@ def test_nothing_is_written_to_another_volume_that_was_given_the_lun(
 
 
 @BOTH
+def test_a_rescan_does_not_make_another_volume_the_right_one(
+    fake_host: FakeHost, multipath: bool
+) -> None:
+    """The array gives the LUN away, and somebody has the kernel look, while a detach waits."""
+    connector, volume, info = attached(fake_host, multipath=multipath)
+    fake_host.write(info["path"], b"data")
+    opened = fake_host.open(info["path"], exclusive=True)
+
+    def give_away() -> None:
+        volume.remap()
+        for disk in fake_host.disks():
+            if disk.device is not None:
+                fake_host.scsi.rescan(disk.device)
+
+    fake_host.after(1, give_away)
+    fake_host.after(2, opened.close)
+    with pytest.raises(exception.WrongVolume):
+        connector.disconnect_volume(volume.properties, info)
+    assert commands(fake_host, "sync") == []
+
+
+@BOTH
 def test_the_log_names_the_steps_and_their_times(
     fake_host: FakeHost, multipath: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

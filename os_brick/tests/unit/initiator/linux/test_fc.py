@@ -330,27 +330,31 @@ def test_a_lun_is_scanned_in_its_addressing(sys: Machine) -> None:
 
 
 def test_unreadable_targets_leave_the_remote_ports(
-    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+    sys: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake_host.fc_hbas(1)
-    array = fake_host.fc_array(1)
-    array.lun(9)
-    fake_host.fc.zone(fake_host.fc.hbas[0], fake_host.fc_array(1, seen=False).ports[0])
-    fake_host.host.changes.scan(_call(fake_host), 2, "0", "0", 9)
-    fake_host.faults.unreadable("sys/class/fc_transport/*/port_name")
-    sysfs = fake_host.host.sysfs
-    wanted = volume(*array.wwpns)
-    ways = fc_paths.read_ways(sysfs, fc.read_hbas(sysfs), wanted, strict=False)
+    sys.hba(2)
+    sys.rport(2, 0, A, target=0)
+    sys.target(2, 7, A, rport=0)  # the port had another number before
+    name = sys.root / "class/fc_transport/target2:0:7/port_name"
+    name.unlink()
+    name.mkdir()
+    hbas, wanted = fc.read_hbas(sys.tree), volume(A)
+    ways = fc_paths.read_ways(sys.tree, hbas, wanted, strict=False)
     assert [Scan.of(path) for path in ways.meant] == [Scan(2, "0", "0", 1)]
-    assert "target2:0:0" in caplog.text
-    with pytest.raises(PermissionError):
-        fc_paths.read_ways(sysfs, fc.read_hbas(sysfs), wanted)
+    assert "target2:0:7" in caplog.text
+    with pytest.raises(IsADirectoryError):
+        fc_paths.read_ways(sys.tree, hbas, wanted)
 
 
-def _call(host: FakeHost) -> Any:
-    from os_brick.initiator.linux.call import Call
-
-    return Call("test", host.host.clock, 600)
+def test_targets_that_the_remote_ports_tell_are_not_read_again(sys: Machine) -> None:
+    sys.hba(2)
+    sys.rport(2, 0, A, target=0)
+    sys.target(2, 0, A, rport=0)
+    name = sys.root / "class/fc_transport/target2:0:0/port_name"
+    name.unlink()
+    name.mkdir()
+    ways = fc_paths.read_ways(sys.tree, fc.read_hbas(sys.tree), volume(A))
+    assert [Scan.of(path) for path in ways.meant] == [Scan(2, "0", "0", 1)]
 
 
 def test_a_port_under_two_numbers_is_two_paths() -> None:
