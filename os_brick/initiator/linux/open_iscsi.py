@@ -7,7 +7,6 @@ values, so that a log-in takes three programs: the record, its values, the log-i
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 from oslo_log import log as logging
@@ -139,14 +138,10 @@ class _Record:
             self._call, *node, *words, limit_s=limit_s, shown=len(node) + shown if shown else 0
         )
 
-    def _turn(self) -> contextlib.AbstractContextManager[None]:
-        """Hold one of the few turns at the records, for as long as it takes to get one ready: its
-        log-in then begins while there are few others, each of which makes iscsiadm slower."""
-        return self._host.crowds.records.taken(self._call, f"turn at the record of {self._target}")
-
     def _edit(self, *words: str, shown: int = 0) -> Result:
-        """Have iscsiadm do something to this record; the caller holds a turn."""
-        return self.run(*words, limit_s=_RECORD_LIMIT_S, shown=shown)
+        """Have iscsiadm do something to this record."""
+        with self._host.crowds.records.taken(self._call, f"turn at the record of {self._target}"):
+            return self.run(*words, limit_s=_RECORD_LIMIT_S, shown=shown)
 
     def read(self) -> dict[str, str]:
         """Return the values of the record that matter here; empty if there is no record."""
@@ -156,8 +151,7 @@ class _Record:
         )
         if settings is not None:
             return settings
-        with self._turn():
-            result = self._edit()
+        result = self._edit()
         if result.code in (NOT_FOUND, 255) or (result.code == 0 and result.err.strip()):
             return {}
         if result.code != 0:
@@ -174,6 +168,8 @@ class _Record:
 
     def prepare(self, before: dict[str, str], chap: Credentials | None, iface: str) -> None:
         """Make the record if there is none and give it the values for this log-in."""
+        if not before:
+            self._make(iface)
         values = {}
         if before.get("node.session.scan") != "manual":
             values["node.session.scan"] = "manual"
@@ -184,10 +180,7 @@ class _Record:
             values["node.session.auth.authmethod"] = chap.method
             values["node.session.auth.username"] = chap.username
             values["node.session.auth.password"] = chap.password
-        with self._turn():
-            if not before:
-                self._make(iface)
-            initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN = self._set(values)
+        initiator_utils.ISCSI_SUPPORTS_MANUAL_SCAN = self._set(values)
 
     def _set(self, values: dict[str, str]) -> bool:
         """Give the record values; tell whether the kernel will leave scanning to others.
@@ -241,19 +234,16 @@ class _Record:
         if not before:
             self.delete()
         elif before.get("node.startup", "automatic") != "automatic":
-            with self._turn():
-                self._update({"node.startup": before["node.startup"]})
+            self._update({"node.startup": before["node.startup"]})
 
     def not_at_boot(self) -> None:
         """Have its session not made at boot."""
-        with self._turn():
-            self._update({"node.startup": "manual"})
+        self._update({"node.startup": "manual"})
 
     def delete(self) -> Result:
         """Remove the record; none there is as good."""
         for attempt in range(1, _DELETE_TRIES + 1):
-            with self._turn():
-                result = self._edit("--op", "delete")
+            result = self._edit("--op", "delete")
             # One that hangs would hang again, and whoever comes next waits for the lock until then.
             if result.code is None or result.code in _NOTHING_THERE or attempt == _DELETE_TRIES:
                 break
