@@ -125,7 +125,7 @@ def _find_empty_map(host: Host, path: str | None, wwid: str) -> Map | None:
     """Return the map that a path leads to if it has lost all its paths, and is not known to be
     another volume's."""
     one = multipath_lookup.find_map(host, path) if path and path.startswith("/") else None
-    if one is None or host.sysfs.names("block", one.name, "slaves"):
+    if one is None or multipath.member_names(host.sysfs, one):
         return None
     return None if from_udev(one.wwid).is_wwid(wwid) is False else one
 

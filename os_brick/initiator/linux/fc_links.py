@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from os_brick.initiator.linux import multipath_lookup, nodes, scsi, udev, zfcp
+from os_brick.initiator.linux import multipath, multipath_lookup, nodes, scsi, udev, zfcp
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc import Hba
 from os_brick.initiator.linux.fc_paths import FcPath
@@ -104,7 +104,7 @@ def wait_for_map_link(host: Host, call: Call, one: Map) -> str | None:
 
     def look() -> str | None:
         link = multipath_lookup.find_link(host, one)
-        members = host.sysfs.names("block", one.name, "slaves")
+        members = multipath.member_names(host.sysfs, one)
         return link if link and udev.is_through(host, one.name, members) else None
 
     link = call.wait_until(look, what=f"link to {one.name}", limit_s=_LINK_WAIT_S)
