@@ -23,10 +23,14 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether a bound holds; None: it was not measured."""
+    """Whether a bound holds; None: it was not measured.
+
+    ``by_hand`` is the same figure of the minimum: what the machine allows at all.
+    """
 
     bound: Bound
     value: float | None
+    by_hand: float | None = None
 
     @property
     def holds(self) -> bool | None:
@@ -36,7 +40,8 @@ class Verdict:
     def __str__(self) -> str:
         mark = {True: "ok    ", False: "MISSED", None: "-     "}[self.holds]
         value = "not measured" if self.value is None else f"{self.value:.3g}"
-        return f"{mark} {self.bound.text}, at most {self.bound.limit:g}: {value}"
+        text = f"{mark} {self.bound.text}, at most {self.bound.limit:g}: {value}"
+        return text if self.by_hand is None else f"{text} (by hand {self.by_hand:.3g})"
 
 
 def bounds() -> list[Bound]:
@@ -72,7 +77,7 @@ def bounds() -> list[Bound]:
 
 def judge(figures: Figures) -> list[Verdict]:
     """Return the verdict on each bound."""
-    return [Verdict(bound, _value(bound, figures)) for bound in bounds()]
+    return [Verdict(bound, _value(bound, figures), _by_hand(bound, figures)) for bound in bounds()]
 
 
 def table(figures: Figures) -> list[str]:
@@ -106,6 +111,18 @@ def _value(bound: Bound, figures: Figures) -> float | None:
         return figure.programs
     base = figures.get(bound.base)
     return None if base is None else figure.seconds / base.seconds
+
+
+def _by_hand(bound: Bound, figures: Figures) -> float | None:
+    """Return a bound's figure with the minimum in this library's place; None where that says
+    nothing."""
+    if bound.base is None or bound.base.contender == MINIMUM:
+        return None
+    key = dataclasses.replace(bound.key, contender=MINIMUM)
+    base = bound.base
+    if base.contender == OURS:
+        base = dataclasses.replace(base, contender=MINIMUM)
+    return _value(dataclasses.replace(bound, key=key, base=base), figures)
 
 
 def _row(figures: Figures, case: str, others: int, do: str) -> str:

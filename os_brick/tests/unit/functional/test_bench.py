@@ -60,6 +60,27 @@ def test_growth_compares_with_and_without_others() -> None:
     assert found["two-paths-among-200: detach, growth from 0 to 200"].holds
 
 
+def test_a_verdict_tells_what_the_machine_allows_by_hand() -> None:
+    many = document("single-16", turn("minimum", 4.0), turn("ours", 5.0), turn("peer", 10.0))
+    verdict = judged(many)["single-16: attach, ours / peer"]
+    assert verdict.holds is False
+    assert verdict.by_hand == pytest.approx(0.4)
+    assert str(verdict).endswith("at most 0.25: 0.5 (by hand 0.4)")
+    grown = document(
+        "single-among-200",
+        turn("minimum", 2.0),
+        turn("ours", 1.0),
+        turn("minimum", 3.0, others=200),
+        turn("ours", 1.7, others=200),
+    )
+    verdict = judged(grown)["single-among-200: attach, growth from 0 to 200"]
+    assert verdict.value == pytest.approx(1.7)
+    assert verdict.by_hand == pytest.approx(1.5)
+    against = judged(document("single", turn("minimum", 1.0), turn("ours", 1.0)))
+    assert against["single: attach, ours / minimum"].by_hand is None
+    assert against["single: attach, programs started"].by_hand is None
+
+
 def test_a_failed_turn_gives_no_figure_but_is_told() -> None:
     failed = turn("peer", 1.0) | {"trouble": "Failed: attach\nValueError: no"}
     del failed["attach"], failed["detach"]
