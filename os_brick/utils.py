@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -369,11 +370,16 @@ def connect_volume_prepare_result(func: F) -> F:
         if not connection_properties.get("encrypted") or not isinstance(path, str) or not path:
             return device_info
         link = _symlink_name_from_device_path(path)
+        known = _has_link(self, link)
         try:
             _link(self, os.path.realpath(path), link)
         except Exception:
             LOG.error("Could not link %s to the device of the encrypted volume", link)
-            _disconnect_quietly(self, connection_properties, device_info)
+            if known:
+                # Connected before, and perhaps in use: it is not ours to take away.
+                LOG.warning("The volume stays connected: %s was there before", link)
+            else:
+                _disconnect_quietly(self, connection_properties, device_info)
             raise
         return {**device_info, "path": link}
 
@@ -413,7 +419,8 @@ def connect_volume_undo_prepare_result(
 
     :param unlink_after: remove the link after success; a failure of that is a warning. Done by the
         connector's ``_unlink_root(link)`` or ``os_brick.privileged.rootwrap.unlink_root``, see
-        :func:`connect_volume_prepare_result`.
+        :func:`connect_volume_prepare_result`. A link that is another volume's by now, since the
+        device's name went to it, stays.
     """
 
     def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -435,9 +442,10 @@ def connect_volume_undo_prepare_result(
                     args = (device_info, *args[1:])
                 else:
                     kwargs["device_info"] = device_info
+            before = _instance_at(self, path) if unlink_after else None
             result = func(self, connection_properties, *args, **kwargs)
             if unlink_after:
-                _unlink_quietly(self, link)
+                _unlink_quietly(self, link, path, before)
             return result
 
         return wrapper
@@ -455,8 +463,32 @@ def _link(connector: object, target: str, link: str) -> None:
         rootwrap.link_root(target, link, force=True)
 
 
-def _unlink_quietly(connector: object, link: str) -> None:
+def _has_link(connector: object, link: str) -> bool:
+    if hasattr(type(connector), "_has_link"):
+        return bool(connector._has_link(link))  # type: ignore[attr-defined]
+    return os.path.islink(link)
+
+
+def _instance_at(connector: object, path: str) -> object:
+    """Return what tells the device at a path from a later one there; None if there is none or
+    nobody can say."""
+    if hasattr(type(connector), "_device_instance"):
+        with contextlib.suppress(OSError):
+            return connector._device_instance(path)  # type: ignore[attr-defined]
+    return None
+
+
+def _unlink_quietly(connector: object, link: str, path: str, before: object) -> None:
+    """Remove the link of a volume that was detached.
+
+    :param before: what was at the volume's path before.
+    """
     try:
+        if hasattr(type(connector), "_is_link_of_another") and connector._is_link_of_another(  # type: ignore[attr-defined]
+            link, path, before
+        ):
+            LOG.info("%s stays: it is another volume's by now", link)
+            return
         if hasattr(type(connector), "_unlink_root"):
             connector._unlink_root(link)  # type: ignore[attr-defined]
         else:

@@ -26,6 +26,8 @@ _PAUSES_S = (1.0, 2.0)
 # Looks 1, 2, 4 and 8 seconds apart is what callers are used to wait for a deactivation.
 _DEACTIVATION_LIMIT_S = 15.0
 _SUSPENDED_LIMIT_S = 10.0
+# What was deactivated is activated again, also when the call's time is over.
+_ACTIVATION_LIMIT_S = 60.0
 _SETTLE_LIMIT_S = 130.0
 
 # What lvcreate is told if it asks. Without an answer it makes no volume where it finds a signature
@@ -225,14 +227,15 @@ def extend(tools: Tools, call: Call, place: Place, new_size: str) -> None:
         checked(_extend(tools, call, place, new_size, volume), _extending(place))
         return
     deactivate(tools, call, place)
-    result = _extend(tools, call, place, new_size, volume)
     try:
-        activate(tools, call, place)
+        checked(_extend(tools, call, place, new_size, volume), _extending(place))
     except Exception:
-        if result.code == 0:
-            raise
-        LOG.exception("%s was left inactive", place.path)
-    checked(result, _extending(place))
+        try:
+            activate(tools, call.later(call.operation, _ACTIVATION_LIMIT_S), place)
+        except Exception:
+            LOG.exception("%s was left inactive", place.path)
+        raise
+    activate(tools, call.later(call.operation, _ACTIVATION_LIMIT_S), place)
 
 
 def _extending(place: Place) -> str:

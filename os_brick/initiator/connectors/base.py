@@ -7,14 +7,14 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from os_brick import exception, executor, initiator, masking, opts, utils
 from os_brick.initiator import host_driver, initiator_connector
-from os_brick.initiator.linux import scsi_resize
+from os_brick.initiator.linux import nodes, scsi_resize
 from os_brick.initiator.linux.call import Call, public_call
 from os_brick.initiator.linux.doors import HasHost
 from os_brick.initiator.linux.multipath import Map
@@ -24,6 +24,8 @@ LOG = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LINK_LIMIT_S = 60.0
+_DEV = "/dev/"
+_MAPPER = "/dev/mapper/"
 
 
 def synchronized(
@@ -92,6 +94,10 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector, HasHost):
 
     os_type = initiator.OS_TYPE_LINUX
 
+    # Whether a volume's device may be there after its detach, as a namespace of a subsystem that is
+    # still in use.
+    _device_may_stay: ClassVar[bool] = True
+
     def __init__(
         self,
         root_helper: str | None,
@@ -120,6 +126,34 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector, HasHost):
         """Remove links as root (for :mod:`os_brick.utils`)."""
         self.host.changes.unlink(Call(f"unlink {links}", self.host.clock, _LINK_LIMIT_S), *links)
 
+    def _has_link(self, link: str) -> bool:
+        """Tell whether there is a link of this name (for :mod:`os_brick.utils`)."""
+        return self.host.dev.link_target(link.removeprefix(_DEV)) is not None
+
+    def _device_instance(self, path: str) -> int | None:
+        """Return what tells the block device at a path from a later one of its name; None if there
+        is none (for :mod:`os_brick.utils`)."""
+        name = nodes.kernel_name(self.host, path)
+        return None if name is None else self.host.sysfs.instance("class/block", name)
+
+    def _is_link_of_another(self, link: str, path: str, before: object) -> bool:
+        """Tell, after a detach, whether the link named after its device's path belongs to another
+        volume, to which the kernel has given the device's name.
+
+        It may have had it before already: a detach may come late, or once more.
+
+        :param before: the device at the path before the detach, None if there was none.
+        """
+        now = self._device_instance(path)
+        if now is None:
+            return False
+        return now != before or not self._device_may_stay or self._leads_to_mapping(link)
+
+    def _leads_to_mapping(self, link: str) -> bool:
+        """Tell whether a link leads to a mapping that is there, of an encryptor."""
+        target = self.host.dev.link_target(link.removeprefix(_DEV)) or ""
+        return target.startswith(_MAPPER) and nodes.real_node(self.host, target) is not None
+
     @contextlib.contextmanager
     def _public_call(self, operation: str) -> Iterator[Call]:
         """Give a public call its deadline and tell its timeline at the end."""
@@ -142,15 +176,18 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector, HasHost):
         """
         errors = exception.ExceptionChainer()
         with self._public_call(f"Detach of {volume}") as call:
+            begun = False
             try:
                 with errors.context(force), self._volume_lock(call, volume):
+                    begun = True
                     yield call, errors
             except Exception:
                 self._warn_of_leftovers(volume)
                 raise
             if errors:
                 self._warn_of_leftovers(volume)
-                if not ignore_errors:
+                # Nothing was attempted without the lock, so there is nothing to be ignored.
+                if not (ignore_errors and begun):
                     raise errors
 
     @staticmethod

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from os_brick import exception
 from os_brick.initiator import linuxrbd
@@ -13,6 +13,8 @@ from os_brick.initiator.linux import rbd_volume
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.rbd_conf import HandleConf
 from os_brick.initiator.linux.rbd_volume import RbdVolume
+
+T = TypeVar("T")
 
 
 class RBDConnectorMixin:
@@ -70,7 +72,23 @@ def open_handle(
         error = running.outcomes()[name].error
         if opened:
             return opened[0]
+        if running.all_ended():  # there may have been no thread for it
+            conf.remove()
         raise error or exception.DeadlineExceeded(what=name, seconds=call.limit_s)
+
+
+def answer(call: Call, name: str, question: Callable[[], T]) -> T:
+    """Return what librbd answers, which waits for ever for a cluster that does not.
+
+    :raises DeadlineExceeded: there was no answer in time; the thread that waits for it goes on.
+    """
+    with call.step(name):
+        running = call.side_by_side({name: question})
+        call.wait_until(running.all_ended, what=name, event=running.news)
+        outcome = running.outcomes()[name]
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value  # type: ignore[return-value]
 
 
 def _open(volume: RbdVolume, conf: HandleConf, read_only: bool) -> linuxrbd.RBDVolumeIOWrapper:

@@ -37,6 +37,8 @@ class FibreChannelConnector(base.BaseLinuxConnector):
     :param device_scan_attempts: how often to scan for a LUN that does not appear.
     """
 
+    _device_may_stay = False
+
     def __init__(
         self,
         root_helper: str | None,

@@ -170,6 +170,11 @@ class HuaweiStorHyperConnector(base.BaseLinuxConnector):
             # The tool's word counts: a path that a caller has kept may be another's by now.
             found = self._cli(call, "querydev", volume)
             here = found.address if found.code == 0 else ""
+            with errors.context(force, "Data of %s may be lost", volume):
+                if found.code is None or (found.code == 0 and not here):
+                    raise exception.BrickException(
+                        f"Disconnect_volume failed: whether {volume} is here is not known"
+                    )
             limit_s = cfg.CONF.os_brick.flush_timeout
             device.settle(self.host, call, here, force=force, errors=errors, limit_s=limit_s)
             answer = self._cli(call, "detach", volume)

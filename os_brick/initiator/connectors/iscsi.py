@@ -49,6 +49,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
     :param transport: ``default``, ``iser``, or the name of an open-iscsi interface.
     """
 
+    _device_may_stay = False
     supported_transports: ClassVar[list[str]] = [
         "be2iscsi",
         "bnx2i",

@@ -35,6 +35,8 @@ class RBDConnector(base_rbd.RBDConnectorMixin, base.BaseLinuxConnector):
         the connection property of that name counts more.
     """
 
+    _device_may_stay = False
+
     def __init__(
         self,
         root_helper: str | None,
@@ -117,9 +119,14 @@ class RBDConnector(base_rbd.RBDConnectorMixin, base.BaseLinuxConnector):
         """Open an image by librbd; closing the handle closes and removes all that belongs to it."""
         volume = RbdVolume.for_handle(connection_properties)
         with self._public_call(f"Attach of {volume}") as call:
-            keyring = rbd_conf.read_keyring(self.host.etc, volume)
-            conf = rbd_conf.HandleConf(volume.configuration(keyring))
-            return base_rbd.open_handle(call, volume, conf, read_only=read_only or volume.read_only)
+            return self._open_handle(call, volume, read_only)
+
+    def _open_handle(
+        self, call: Call, volume: RbdVolume, read_only: bool
+    ) -> linuxrbd.RBDVolumeIOWrapper:
+        keyring = rbd_conf.read_keyring(self.host.etc, volume)
+        conf = rbd_conf.HandleConf(volume.configuration(keyring))
+        return base_rbd.open_handle(call, volume, conf, read_only=read_only or volume.read_only)
 
     def _map(self, connection_properties: Mapping[str, Any]) -> dict[str, Any]:
         volume = RbdVolume.parse(connection_properties)
@@ -209,9 +216,12 @@ class RBDConnector(base_rbd.RBDConnectorMixin, base.BaseLinuxConnector):
         if not hasattr(handle, "close"):
             self.check_IO_handle_valid(handle, linuxrbd.RBDVolumeIOWrapper, "RBD")
         errors = exception.ExceptionChainer()
-        with errors.context(force, "Closing the handle of an RBD image failed"):
+        with (
+            self._public_call("Detach of a handle of an RBD image") as call,
+            errors.context(force, "Closing the handle of an RBD image failed"),
+        ):
             try:
-                handle.close()
+                base_rbd.answer(call, "close the image", handle.close)
             finally:
                 # Ours are gone by now; a service may have made its own kind of handle of one.
                 conf = getattr(handle, "rbd_conf", None)
@@ -230,7 +240,9 @@ class RBDConnector(base_rbd.RBDConnectorMixin, base.BaseLinuxConnector):
     ) -> None:
         volume = RbdVolume.parse(connection_properties)
         with self._detaching(volume, force, ignore_errors) as (call, errors):
-            stored = self._store_conf(call, volume)
+            stored = None
+            with errors.context(force, "No configuration file of %s can be written", volume):
+                stored = self._store_conf(call, volume)
             confs = [stored, known_conf if isinstance(known_conf, str) else None]
             args = self._get_rbd_args(connection_properties, stored or confs[1])
             try:
@@ -264,9 +276,10 @@ class RBDConnector(base_rbd.RBDConnectorMixin, base.BaseLinuxConnector):
             with self._public_call(f"Extend of {volume}") as call:
                 args = self._get_rbd_args(connection_properties)
                 return rbd_map.read_size(self.host, call, volume, args)
-        with self._get_rbd_handle(connection_properties, read_only=True) as handle:
-            handle.seek(0, os.SEEK_END)
-            return handle.tell()
+        volume = RbdVolume.for_handle(connection_properties)
+        with self._public_call(f"Extend of {volume}") as call:
+            handle = self._open_handle(call, volume, read_only=True)
+            return base_rbd.answer(call, f"size of {volume}", lambda: _measure(handle))
 
     def check_valid_device(self, path: Any, run_as_root: bool = True) -> bool:
         """Tell whether a handle, or the device or file of a path, can be read.
@@ -297,6 +310,12 @@ class RBDConnector(base_rbd.RBDConnectorMixin, base.BaseLinuxConnector):
     ) -> list[str]:
         """Return an empty list."""
         return []
+
+
+def _measure(handle: linuxrbd.RBDVolumeIOWrapper) -> int:
+    """Return the size of an image, and close it."""
+    with handle:
+        return handle.seek(0, os.SEEK_END)
 
 
 def _is_readable_handle(handle: Any) -> bool:

@@ -103,6 +103,17 @@ def remove_dead(folder: str) -> None:
         return
     for name in names:
         path = os.path.join(folder, name)
-        if name.startswith(mark) and os.path.islink(path) and not os.path.exists(path):
+        if name.startswith(mark) and os.path.islink(path) and _is_dead(path):
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+def _is_dead(link: str) -> bool:
+    """Tell whether a link certainly leads nowhere: some processes let nobody look."""
+    try:
+        os.stat(link)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

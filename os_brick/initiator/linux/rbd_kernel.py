@@ -95,16 +95,20 @@ def read_size(sysfs: Tree, mapping: Mapping) -> int | None:
 
 
 def read_monitors(host: Host, call: Call, mapping: Mapping) -> set[str]:
-    """Return the addresses of the monitors by which an image was mapped; empty if nobody can say.
+    """Return the addresses of the monitors by which an image was mapped; empty if the
+    kernel does not tell.
 
     They are the first word of what was written to map it, which only root may read.
+
+    :raises ProcessExecutionError: it could not be read.
     """
     where = (_BUS, "devices", str(mapping.number), "config_info")
     try:
         text = host.sysfs.text(*where)
     except PermissionError:
         words = ("cat", host.sysfs.path(*where))
-        text = host.programs.run(call, *words, limit_s=_READ_LIMIT_S).out
+        result = host.programs.run(call, *words, limit_s=_READ_LIMIT_S)
+        text = result.check().out if is_there(host.sysfs, mapping) else ""
     return addresses(text.split(" ")[0].split(","))
 
 

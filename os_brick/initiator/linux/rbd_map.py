@@ -47,10 +47,19 @@ def attach(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> st
     :raises ProcessExecutionError: ``rbd map`` failed, with its words; nothing is left mapped.
     """
     found = _find_before(host, call, volume, args)
-    if found is None:
-        found = _map(host, call, volume, args)
-        if found is None:
-            return _unseen(volume)
+    if found is not None:
+        return _usable(host, call, volume, found)
+    number = _map(host, call, volume, args)
+    try:
+        found = _agreed(host, call, volume, number, args)
+        return _unseen(volume) if found is None else _usable(host, call, volume, found)
+    except Exception:
+        _take_back(host, call, volume, args, number)
+        raise
+
+
+def _usable(host: Host, call: Call, volume: RbdVolume, found: Mapping) -> str:
+    """Return the path by which to use a mapping."""
     _wait_for_link(host, call, volume, found)
     if not volume.read_only and host.sysfs.text("class/block", found.name, "ro") == "1":
         raise exception.BlockDeviceReadOnly(device=found.path)
@@ -85,8 +94,8 @@ def _check_cluster(host: Host, call: Call, volume: RbdVolume, mapping: Mapping) 
         )
 
 
-def _map(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> Mapping | None:
-    """Map an image; None if it is done, but nothing tells by which device."""
+def _map(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> int | None:
+    """Map an image; return the number of its device, None if ``rbd`` has told none."""
     which = host.programs.run(call, "which", "rbd", limit_s=_WHICH_LIMIT_S, as_root=False)
     if which.code != 0:
         raise exception.BrickException(_("ceph-common package is not installed."))
@@ -97,7 +106,15 @@ def _map(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> Mapp
     if result.code != 0:
         _take_back(host, call, volume, args)
         result.check()
-    number = rbd_kernel.parse_device(result.out)
+    return rbd_kernel.parse_device(result.out)
+
+
+def _agreed(
+    host: Host, call: Call, volume: RbdVolume, number: int | None, args: Sequence[str]
+) -> Mapping | None:
+    """Return the mapping that all use, once an image was mapped; None if nothing tells which it
+    is."""
+    image = volume.image
     if not rbd_kernel.has_bus(host.sysfs):
         return None if number is None else Mapping(number, image)
     found = rbd_kernel.find(host, call, image, args)
@@ -113,13 +130,20 @@ def _map(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> Mapp
     return found[0]
 
 
-def _take_back(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> None:
-    """Unmap what a failed ``rbd map`` has mapped all the same; the first failure counts."""
+def _take_back(
+    host: Host, call: Call, volume: RbdVolume, args: Sequence[str], number: int | None = None
+) -> None:
+    """Unmap what a failed attach has mapped all the same; the first failure counts.
+
+    :param number: of the device that it made; None where that is not known.
+    """
     if not rbd_kernel.has_bus(host.sysfs):
         return
     undo = call.later(f"undo of the mapping of {volume}", _UNMAP_LIMIT_S)
     try:
         for mapping in rbd_kernel.find(host, undo, volume.image, args):
+            if number not in (None, mapping.number):
+                continue  # another's
             _unmap(host, undo, mapping, args, force=False)
     except Exception:
         LOG.warning("Leftovers may remain: %s could not be unmapped", volume, exc_info=True)
@@ -194,6 +218,8 @@ def _detach(
 ) -> None:
     if not force:
         _refuse_if_used(host, call, mapping)
+    if not _is_left(host, mapping):
+        return
     with errors.context(force, "Writing out %s failed", mapping):
         limit_s = min(flush_limit_s, _FORCED_FLUSH_LIMIT_S) if force else flush_limit_s
         block.sync(host, call, mapping.path, limit_s)
@@ -202,7 +228,7 @@ def _detach(
 
 def _refuse_if_used(host: Host, call: Call, mapping: Mapping) -> None:
     def users() -> list[str]:
-        return block.read_users(host, mapping.name)
+        return block.read_users(host, mapping.name) if _is_left(host, mapping) else []
 
     with call.step("look for users", quiet=True):
         call.wait_until(lambda: not users(), what="end of use", limit_s=_BUSY_LIMIT_S)
@@ -231,6 +257,8 @@ def _unmap_patiently(host: Host, call: Call, mapping: Mapping, args: Sequence[st
     end_s = call.elapsed_s() + _BUSY_LIMIT_S
     pause_s = _FIRST_PAUSE_S
     while True:
+        if not _is_left(host, mapping):  # its number may be another's by now
+            return Result(0, "", "")
         words = ("rbd", "unmap", mapping.path, *args)
         result = host.programs.run(call, *words, limit_s=_UNMAP_LIMIT_S)
         if result.code != _EBUSY or call.elapsed_s() + pause_s > end_s:

@@ -153,13 +153,15 @@ class Encrypted:
 class Connected(Encrypted):
     """The same by a connector, over iSCSI."""
 
+    multipath = True
+
     def connect(self) -> None:
         """Attach the volume."""
         if not hasattr(self, "volume"):
             self.volume = self.host.iscsi_target(portals=1).lun(self.lun, size=64 * MIB)
             self.unit = self.volume.unit
             self.properties = {**self.volume.properties, **self.properties}
-            self.connector = self.host.connector(use_multipath=True, foreign=self.foreign)
+            self.connector = self.host.connector(use_multipath=self.multipath, foreign=self.foreign)
         self.info = self.connector.connect_volume(self.properties)
         self.link = self.info["path"]
 

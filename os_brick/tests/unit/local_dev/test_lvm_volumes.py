@@ -705,6 +705,17 @@ def test_an_extended_volume_that_cannot_be_activated_again(
         lvm.extend_volume("one", "2g")
 
 
+def test_an_extension_that_hangs_does_not_leave_the_volume_inactive(
+    fake_host: FakeHost, group: Group, lvm: LVM
+) -> None:
+    lvm.create_volume("one", "1g")
+    lvm.create_lv_snapshot("snap", "one")
+    fake_host.faults.hang("lvextend")
+    with pytest.raises(exception.ExecutionTimeout):
+        lvm.extend_volume("one", "2g")
+    assert lvm._lv_is_active("one")
+
+
 def test_a_volume_with_thick_snapshots_that_is_in_use_is_not_extended(
     fake_host: FakeHost, group: Group, lvm: LVM
 ) -> None:

@@ -256,6 +256,25 @@ def test_secrets_in_properties_are_not_logged(
     assert "s3cret" not in caplog.text
 
 
+@pytest.mark.parametrize("exit_code", [0, 139])
+def test_a_tool_that_says_nothing_does_not_say_that_nothing_is_here(
+    fake_host: FakeHost, cli: Cli, connector: Any, exit_code: int
+) -> None:
+    info = connector.connect_volume(PROPERTIES)
+    disk = fake_host.devices.find(DEVICE)
+    assert isinstance(disk, VendorDisk)
+    fake_host.write(DEVICE, b"data")
+    cli.silent.add("querydev")
+    cli.exit_code = exit_code
+    with pytest.raises(exception.BrickException, match="not known"):
+        connector.disconnect_volume(PROPERTIES, info)
+    assert cli.attached
+    cli.silent.clear()
+    cli.exit_code = 0
+    connector.disconnect_volume(PROPERTIES, info)
+    assert disk.unit.data == b"data"
+
+
 def test_the_rest(connector: Any) -> None:
     assert connector.get_search_path() is None
     assert connector.get_all_available_volumes() == []

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from os_brick import exception
+from os_brick import exception, executor
 from os_brick.initiator import linuxrbd
 from os_brick.initiator.linux import rbd_conf
 from os_brick.testing import FakeHost, librbd
@@ -425,3 +425,66 @@ def test_a_full_disk_is_told(
     with pytest.raises(OSError, match="No space left"):
         fake_host.connector("RBD").connect_volume(image.properties)
     assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_cluster_that_is_silent_at_the_detach(
+    fake_host: FakeHost, image: Image, force: bool
+) -> None:
+    connector = fake_host.connector("RBD")
+    info = connector.connect_volume(image.properties)
+    info["path"].write(b"data")
+    fake_host.ceph.be("silent")
+    with pytest.raises(exception.BrickException):
+        connector.disconnect_volume(image.properties, info, force=force)
+    assert fake_host.now <= cfg.CONF.os_brick.call_timeout + 5
+    fake_host.ceph.be("up")
+    fake_host.pass_time(60)
+
+
+def test_a_cluster_that_is_silent_at_an_extend(
+    fake_host: FakeHost, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = librbd.OpenImage.size
+
+    def size(self: librbd.OpenImage) -> int:
+        fake_host.ceph.be("silent")
+        return own(self)
+
+    monkeypatch.setattr(librbd.OpenImage, "size", size)
+    with pytest.raises(exception.DeadlineExceeded):
+        fake_host.connector("RBD").extend_volume(image.properties)
+    assert fake_host.now <= cfg.CONF.os_brick.call_timeout + 5
+    fake_host.ceph.be("up")
+    fake_host.pass_time(60)
+
+
+def test_where_no_thread_can_be_had_the_key_does_not_stay(
+    fake_host: FakeHost, image: Image, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_self: executor.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(executor.Thread, "start", start)
+    with pytest.raises(RuntimeError):
+        fake_host.connector("RBD").connect_volume(image.properties)
+    assert os.listdir(folder) == []
+
+
+def test_a_configuration_that_cannot_be_looked_at_may_be_in_use(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process of the same user need not let this one look."""
+    conf = rbd_conf.HandleConf("text")
+    own = os.stat
+
+    def look(path: Any, **how: Any) -> os.stat_result:
+        if path == conf.path and how.get("follow_symlinks", True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return own(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", look)
+        rbd_conf.remove_dead(str(folder))
+    assert os.path.islink(conf.path)
+    conf.remove()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -238,6 +239,9 @@ class TestAnotherCluster:
         with pytest.raises(exception.WrongVolume):
             rbd.connect_volume(image.properties)
         fake_host.faults.fail("cat", code=1, err="cat: no")
+        with pytest.raises(processutils.ProcessExecutionError, match="cat: no"):
+            rbd.connect_volume(image.properties)
+        fake_host.faults.mend()
         assert rbd.connect_volume(image.properties)["path"] == LINK
 
     @pytest.mark.parametrize("hosts", [["mon.example"], ["10.0.0.7", "mon.example"], []])
@@ -326,6 +330,39 @@ class TestMappingFails:
             rbd.connect_volume(image.connection(keyring=KEYRING))
         assert "Leftovers may remain" in caplog.text
         assert len(confs(fake_host)) == 1  # the mapping is there
+
+    def test_what_cannot_be_looked_at_after_it_was_mapped_is_unmapped(
+        self, fake_host: FakeHost
+    ) -> None:
+        image = fake_host.ceph.image()
+        fake_host.ceph.load_driver()
+        failed: list[str] = []
+
+        def look(name: str) -> None:
+            if name.endswith("bus/rbd/devices") and fake_host.ceph.mapped and not failed:
+                failed.append(name)
+                raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+        fake_host.faults.on_read = look
+        with pytest.raises(OSError, match="Input/output error"):
+            connector(fake_host).connect_volume(image.connection(keyring=KEYRING))
+        assert failed
+        assert fake_host.leftovers() == []
+
+    def test_what_was_mapped_for_reading_all_the_same_is_unmapped(
+        self, fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As by ``rbd_default_map_options = ro`` in the host's configuration."""
+        image = fake_host.ceph.image()
+        own = fake_host.ceph.map
+
+        def read_only(*given: Any, **named: Any) -> Any:
+            return own(*given, **{**named, "read_only": True})
+
+        monkeypatch.setattr(fake_host.ceph, "map", read_only)
+        with pytest.raises(exception.BlockDeviceReadOnly):
+            connector(fake_host).connect_volume(image.connection(keyring=KEYRING))
+        assert fake_host.leftovers() == []
 
 
 class TestWithoutUdevsLink:
@@ -544,6 +581,30 @@ class TestDetach:
         fake_host.after(0.5, lambda: fake_host.ceph.unmap(mapped))
         rbd.disconnect_volume(image.properties, info)
         assert fake_host.leftovers() == []
+
+    def test_a_number_that_went_to_another_image_is_not_unmapped(self, fake_host: FakeHost) -> None:
+        image, other = fake_host.ceph.image(), fake_host.ceph.image("volume-2")
+        rbd = connector(fake_host)
+        info = rbd.connect_volume(image.properties)
+        user = fake_host.open(LINK)
+
+        def go_to_another() -> None:
+            user.close()
+            fake_host.ceph.unmap(fake_host.ceph.mapped[0])
+            fake_host.ceph.map(other)
+
+        fake_host.after(0.6, go_to_another)
+        rbd.disconnect_volume(image.properties, info)
+        assert [one.image for one in fake_host.ceph.mapped] == [other]
+
+    def test_force_needs_no_configuration_file(self, fake_host: FakeHost) -> None:
+        properties = fake_host.ceph.image().connection(keyring=KEYRING)
+        rbd = connector(fake_host, foreign=True)
+        info = rbd.connect_volume(properties)
+        fake_host.faults.fail("install", code=1, err="install: No space left on device", times=99)
+        with pytest.raises(exception.ExceptionChainer):
+            rbd.disconnect_volume(properties, info, force=True)
+        assert fake_host.ceph.mapped == []
 
     def test_sysfs_that_cannot_be_read_is_a_failure(self, fake_host: FakeHost) -> None:
         image = fake_host.ceph.image()

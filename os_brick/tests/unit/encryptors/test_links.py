@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose the link of an encrypted volume is: it is named after a device, and a device's name goes to
+the next volume (EN-40, EN-41)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from os_brick.testing import FakeHost
+from os_brick.tests.unit.encryptors.helpers import Connected
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import side_by_side
+
+
+class SinglePath(Connected):
+    """A volume whose device is a disk, the next of which has the same name."""
+
+    multipath = False
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_late_detach_leaves_the_link_of_the_next_volume(
+    fake_host: FakeHost, foreign: bool, opened: bool
+) -> None:
+    one = SinglePath(fake_host, foreign=foreign)
+    one.disconnect()
+    two = SinglePath(fake_host, lun=2, foreign=foreign)
+    assert two.link == one.link
+    if opened:
+        two.attach()
+    led_to = two.leads_to
+    one.disconnect()  # once more, by a service that has not heard of its success
+    assert two.leads_to == led_to
+    if opened:
+        two.detach()
+    two.disconnect()
+    assert fake_host.leftovers() == []
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_slow_log_out_leaves_the_link_of_the_next_volume(
+    fake_host: FakeHost, opened: bool
+) -> None:
+    fake_host.delays.logout_s = 20
+    one = SinglePath(fake_host)
+    two: list[Any] = []
+
+    def attach_two() -> None:
+        fake_host.pass_time(2)  # the disk is gone, its session is not
+        two.append(SinglePath(fake_host, lun=2))
+        if opened:
+            two[0].attach()
+
+    assert side_by_side(fake_host, one.disconnect, attach_two) == [None, None]
+    assert two[0].link == one.link
+    assert two[0].leads_to == (f"/dev/mapper/{two[0].label}" if opened else "/dev/sda")
+
+
+def test_a_link_that_fails_leaves_what_was_connected_before(fake_host: FakeHost) -> None:
+    one = SinglePath(fake_host)
+    one.attach()
+    fake_host.mount(f"/dev/mapper/{one.label}", "/srv")
+    fake_host.faults.failing_writes["link"] = errno.ENOSPC
+    with pytest.raises(OSError, match="No space left"):
+        one.connector.connect_volume(one.properties)
+    assert [disk.name for disk in fake_host.disks()] == ["sda"]
+    assert one.mapping is not None
