@@ -87,7 +87,7 @@ class RaidMethods(HasHost):
             names = [self._name_of(drive) for drive in drives]
             path = device_name if device_name.startswith("/") else RAID_PATH + device_name
             md.create(self.host, call, name, str(raid_type), names, bool(read_only), path)
-            md.wait_for_node(self.host, call, path)
+            md.wait_for_node(self.host, call, path, names)
 
     def end_raid(self, device_path: str) -> None:
         """Stop an array if it runs, and remove its name.

@@ -56,6 +56,21 @@ def create_hostid(uuid: str) -> str | None:
 
 
 @privileged.default.entrypoint
+def read_stored(name: str) -> str:
+    """Text of ``hostnqn`` or ``hostid``; empty if there is no such file.
+
+    :raises OSError: it cannot be read.
+    """
+    if name not in ("hostnqn", "hostid"):
+        raise ValueError(f"name: {name!r} is not valid here")
+    try:
+        with open(os.path.join(NVME_DIR, name)) as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
+
+
+@privileged.default.entrypoint
 def get_system_uuid() -> str:
     """UUID of the machine as its firmware states it; empty if it states none, as on s390x."""
     try:

@@ -220,7 +220,8 @@ class LightOSConnector(base.BaseLinuxConnector):
                 if told:
                     self._undo(call, volume)
                 raise
-        self._send("add", connection_properties)
+            # Under the lock: a detach's message must come after this one.
+            self._send("add", connection_properties)
         return {"type": "block", "path": path}
 
     def _undo(self, call: Call, volume: LightOSVolume) -> None:
@@ -328,18 +329,41 @@ class LightOSConnector(base.BaseLinuxConnector):
         while True:
             self.host.clock.wait(pause_s)
             pause_s = _PAUSE_S
-            self.monitor_db(lightos_db)
+            self.monitor_db(lightos_db, message_queue)
             self.monitor_message_queue(message_queue, lightos_db)
 
-    def monitor_db(self, lightos_db: Mapping[str, Any]) -> None:
-        """Tell the discovery client of known volumes that it has not been told of."""
+    def monitor_db(self, lightos_db: MutableMapping[str, Any], message_queue: Any = None) -> None:
+        """Tell the discovery client of known volumes that it has not been told of.
+
+        :param message_queue: a volume whose file is missing may just have been detached: it is
+            looked for what that has sent.
+        """
         for connection_info in list(lightos_db.values()):
             try:
                 if self.dsc_need_connect(connection_info):
-                    self.dsc_connect_volume(connection_info)
+                    self._restore(connection_info, lightos_db, message_queue)
             except (exception.BrickException, *FAILURES) as exc:
                 # The other volumes need their connections too.
                 LOG.warning("A known LightOS volume is not connected: %s", exc)
+
+    def _restore(
+        self,
+        connection_info: Mapping[str, Any],
+        lightos_db: MutableMapping[str, Any],
+        message_queue: Any,
+    ) -> None:
+        volume = LightOSVolume.parse(connection_info)
+        with (
+            self._public_call(f"Connection of {volume}") as call,
+            self.host.locks.held_if_soon(call, volume.lock_names, _PAUSE_S) as alone,
+        ):
+            if not alone:  # it is being attached or detached: next time
+                return
+            # A detach sends its message and deletes the file under this lock.
+            if message_queue is not None:
+                self.monitor_message_queue(message_queue, lightos_db)
+            if connection_info["uuid"] in lightos_db:
+                self._tell(call, volume)
 
     def monitor_message_queue(
         self, message_queue: Any, lightos_db: MutableMapping[str, Any]

@@ -251,13 +251,13 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
         legs = {f"{at} ({leg.nqn})": partial(attach, leg) for at, leg in enumerate(volume.targets)}
         try:
             disks = nvme_replicas.connect_legs(call, legs, volume.alias)
-            path = nvme_replicas.bring_up(self.host, call, volume, disks)
+            path = nvme_replicas.bring_up(self.host, call, volume, disks, attempts)
+            if nvmeof_agent is not None:
+                nvmeof_agent.NVMeOFAgent.ensure_running(self)
         except BaseException:
             later = call.later(f"undo {call.operation}", _UNDO_LIMIT_S)
             nvme_replicas.undo(self.host, later, attempts, [before] if before else [])
             raise
-        if nvmeof_agent is not None:
-            nvmeof_agent.NVMeOFAgent.ensure_running(self)
         return path
 
     # -- detach -------------------------------------------------------------------------------
@@ -288,7 +288,8 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                 LOG.warning("Detaching the %s without its device's path", volume)
             presences = self._present(call, volume, path_used, force=force, errors=errors)
             legs = [head for presence in presences for head in presence.heads]
-            arrays = nvme_replicas.arrays_of(self.host, volume, legs) if volume.alias else []
+            arrays = nvme_replicas.arrays_of(self.host, volume, legs) if volume.alias else {}
+            disks = nvme_replicas.instances(self.host, legs)
             if not legs and not arrays:
                 LOG.warning("No device of the %s is here (any more)", volume)
             limit_s = cfg.CONF.os_brick.flush_timeout
@@ -303,7 +304,7 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                     self.host,
                     call,
                     volume,
-                    [array for array in arrays if array not in doomed],
+                    {array: one for array, one in arrays.items() if array not in doomed},
                     writable=self._is_writable(presences, wrong),
                     force=force,
                     errors=errors,
@@ -316,14 +317,17 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                 force=force,
                 errors=errors,
                 flush_limit_s=limit_s,
-                flush=not arrays,
+                # A single leg is handed out as it is: what has made an array of it may be udev.
+                flush=not arrays or volume.is_replicated is None,
             )
             if force and arrays:
                 # Without its legs an array that hung can be stopped. To stop one writes it out.
                 later = call.later(f"end of {call.operation}", _UNDO_LIMIT_S)
                 left = {head for head in wrong if self.host.sysfs.exists("block", head)}
                 spared = doomed if left else []
-                nvme_replicas.stop_unused(self.host, later, legs, spared, arrays)
+                here = nvme_replicas.instances(self.host, disks)
+                same = [head for head, instance in here.items() if instance == disks[head]]
+                nvme_replicas.stop_unused(self.host, later, same, spared, arrays)
 
     def _present(
         self,

@@ -34,7 +34,6 @@ _EMPTY_S = 2.0
 _EMPTY_TRIES = 3
 # blkid(8): 2 if nothing was recognised.
 _NOTHING_RECOGNISED = 2
-_MEMBER = "linux_raid_member"
 _NO_MEMBER = "No md superblock detected"
 _WORD = re.compile(r"[\w/-]+")
 
@@ -107,14 +106,29 @@ def examine(host: Host, call: Call, disk: str) -> Superblock | None:
     """
     result = run(host, call, "--examine", f"/dev/{disk}")
     # Only these words say that it has looked: whatever else fails ends with 1 too.
-    if result.code == 1 and _NO_MEMBER in f"{result.err}\n{result.out}":
-        return None
+    if _says_no_member(result):
+        # It says so too of what it could not read (load_super1 without a name tells no error), and
+        # blkid calls that "nothing recognised".
+        _check_readable(host, call, disk)
+        result = run(host, call, "--examine", f"/dev/{disk}")
+        if _says_no_member(result):
+            return None
     lines = result.check().out.strip().splitlines()
     if not lines or lines[0].strip() != f"/dev/{disk}:":
         raise exception.BrickException(
             f"mdadm does not say whether /dev/{disk} is a member of an array: {result.out!r:.200}"
         )
     return parse_examined(disk, result.out)
+
+
+def _says_no_member(result: Result) -> bool:
+    return result.code == 1 and _NO_MEMBER in f"{result.err}\n{result.out}"
+
+
+def _check_readable(host: Host, call: Call, disk: str) -> None:
+    """Raise ProcessExecutionError if the place of superblocks cannot be read from the storage."""
+    words = ("dd", f"if=/dev/{disk}", "of=/dev/null", "bs=1M", "count=1", "iflag=direct")
+    host.programs.run(call, *words, limit_s=_LIMIT_S).check()
 
 
 def parse_examined(disk: str, text: str) -> Superblock | None:
@@ -155,11 +169,6 @@ def signature_of(host: Host, call: Call, disk: str) -> str:
         return ""
     told = dict(line.partition("=")[::2] for line in result.check().out.splitlines())
     return told.get("TYPE") or told.get("PTTYPE") or told.get("USAGE") or ""
-
-
-def is_member(host: Host, call: Call, disk: str) -> bool:
-    """Tell whether a disk carries a member of an array."""
-    return signature_of(host, call, disk) == _MEMBER
 
 
 def choose(superblocks: Sequence[Superblock]) -> tuple[list[Superblock], list[Superblock]]:
@@ -241,15 +250,19 @@ def fail(host: Host, call: Call, array: str, disk: str) -> None:
     run(host, call, "--manage", f"/dev/{array}", "--fail", f"/dev/{disk}").check()
 
 
-def wait_for_node(host: Host, call: Call, path: str) -> str:
+def wait_for_node(host: Host, call: Call, path: str, disks: Collection[str]) -> str:
     """Return the kernel name of an array once its path leads to it and it runs.
+
+    :param disks: its members, of which it must have any: the path may lead to another array still,
+        that has got the number of the one that had this name before.
 
     :raises NotFound: it does not.
     """
 
     def look() -> str | None:
         name = nodes.kernel_name(host, path)
-        return name if name is not None and is_running(host.sysfs, name) else None
+        is_it = name in find_array(host.sysfs, disks)
+        return name if name is not None and is_it and is_running(host.sysfs, name) else None
 
     found = call.wait_until(look, what=path, limit_s=_NODE_S)
     if found is None:
@@ -266,20 +279,22 @@ def grow(host: Host, call: Call, path: str) -> None:
 
 
 # -- stop ------------------------------------------------------------------------------------
-def stop(host: Host, call: Call, array: str) -> None:
+def stop(host: Host, call: Call, array: str, meant: int | None = None) -> None:
     """Stop an array; its members keep its data.
 
     :param array: its kernel name.
+    :param meant: its instance: a later array of its name is left alone.
     :raises DeviceInUse: somebody holds it.
     """
-    instance = host.sysfs.instance("block", array)
+    instance = meant if meant is not None else host.sysfs.instance("block", array)
     number = host.sysfs.text("block", array, "dev")
 
     def is_stopped() -> bool:
         return host.sysfs.instance("block", array) != instance or not members_of(host.sysfs, array)
 
     for attempt in range(1, _STOP_TRIES + 1):
-        if is_stopped():
+        # At first one without members may be one that has lost them all.
+        if host.sysfs.instance("block", array) != instance or (attempt > 1 and is_stopped()):
             return
         result = run(host, call, "--stop", f"/dev/{array}")
         if result.code == 0:

@@ -8,7 +8,7 @@ the volume has been detached meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oslo_log import log as logging
@@ -69,6 +69,7 @@ class Attempt:
         self._target = target
         self._settings = settings
         self._disk: str | None = None
+        self._instance: int | None = None
         if not settings.multipath:
             # What is connected already needs no connect.
             ways = sorted(ways, key=lambda way: nvme_connections.find_live(host, way) is None)
@@ -93,7 +94,7 @@ class Attempt:
             self._wait_for_others()
             self._check_readable(one, instance)
             self._crew.finish((one.head, instance))
-            self._disk = one.head
+            self._disk, self._instance = one.head, instance
         except BaseException:
             self._undo()
             raise
@@ -196,14 +197,30 @@ class Attempt:
         """Kernel name of the disk that was attached; None if none was."""
         return self._disk
 
-    def take_back(self) -> None:
+    def has_disk(self) -> bool:
+        """Tell whether its disk is still there, not a later one of its name.
+
+        :raises OSError: the host could not be looked at.
+        """
+        return (
+            self._disk is not None
+            and self._host.sysfs.instance("block", self._disk) == self._instance
+        )
+
+    def is_ours(self, one: Namespace) -> bool:
+        """Tell whether a namespace on a controller that this attempt has made is its own."""
+        return one.controller.nqn == self._target.nqn and self._crew.is_ours(one)
+
+    def take_back(self, is_ours: Callable[[Namespace], bool] | None = None) -> None:
         """Take away what this attempt made, though it succeeded; what was there before stays.
 
         Never raises.
-        """
-        self._undo()
 
-    def _undo(self) -> None:
+        :param is_ours: which namespaces are taken back, if there are more than this attempt's.
+        """
+        self._undo(is_ours)
+
+    def _undo(self, is_ours: Callable[[Namespace], bool] | None = None) -> None:
         """Take away what this attempt made; what was there before stays. Never raises."""
         self._crew.finish(None)
         call = self._call.later(f"undo {self._call.operation}", _UNDO_LIMIT_S)
@@ -215,4 +232,4 @@ class Attempt:
             )
             for state in self._crew.states:
                 if state.ended:
-                    self._crew.leave(call, state)
+                    self._crew.leave(call, state, is_ours)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -336,14 +336,24 @@ class Crew:
         """Whether no further path is needed."""
         return self._over and not (self._at_once and self._is_wanted())
 
-    def leave(self, call: Call, state: PathState) -> None:
-        """Disconnect what was made for a path, unless others use it by now. Never raises."""
+    def is_ours(self, one: Namespace) -> bool:
+        """Tell whether a namespace on a controller that this attach has made is the wanted one."""
+        return self._search.is_ours(one)
+
+    def leave(
+        self, call: Call, state: PathState, is_ours: Callable[[Namespace], bool] | None = None
+    ) -> None:
+        """Disconnect what was made for a path, unless others use it by now. Never raises.
+
+        :param is_ours: which namespaces are to go with it; the wanted one only if None.
+        """
         if not state.made or state.controller is None:
             return
         state.made = False
         try:
-            nvme_connections.leave(
-                self._host, call, state.way, state.controller, self._search.is_ours
+            # What stays for others may be theirs whose own attach fails next: see take_back().
+            state.made = not nvme_connections.leave(
+                self._host, call, state.way, state.controller, is_ours or self.is_ours
             )
         except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
             LOG.warning(

@@ -8,6 +8,7 @@ supplies its own ``execute`` (sudo, nsenter, a container), everything has to go 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
@@ -194,11 +195,15 @@ def _check(status: int, what: str) -> None:
 
 def _first_word(path: str) -> str:
     """Return the text of a small file; empty if there is none."""
+    from os_brick.privileged import nvmeof
+
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().strip()
     except FileNotFoundError:
         return ""
+    except PermissionError:  # nvme-cli may have made it under a strict umask
+        return str(nvmeof.read_stored(os.path.basename(path)))
 
 
 class ProgramNvme:

@@ -21,6 +21,7 @@ from os_brick.initiator.linux import (
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_namespaces import Namespace
 from os_brick.initiator.linux.nvme_presence import Presence
 
 LOG = logging.getLogger(__name__)
@@ -146,7 +147,16 @@ def _flush(
         raise processutils.ProcessExecutionError(
             cmd=f"sync /dev/{head}", description=f"No path to {head} can be used to write it out."
         )
-    block.sync(host, call, f"/dev/{head}", limit_s)
+    # The name may be a later disk's when the program comes to open it, of which nothing is dirty.
+    instance = host.sysfs.instance("block", head)
+    shown = nvme_namespaces.read_ids_of_head(host.sysfs, head)
+    if shown and any(one.ids.fits(shown) is not False for one in presence.namespaces):
+        block.sync(host, call, f"/dev/{head}", limit_s)
+        if host.sysfs.instance("block", head) == instance:
+            return
+    raise processutils.ProcessExecutionError(
+        cmd=f"sync /dev/{head}", description=f"{head} was taken away before it was written out."
+    )
 
 
 def _has_usable_path(host: Host, head: str) -> bool:
@@ -168,9 +178,18 @@ def _disconnect_all(
         for presence in presences
         for head in presence.heads
     }
+
+    def is_ours(one: Namespace) -> bool:
+        return any(
+            presence.is_ours(one)
+            for presence in presences
+            if presence.target.nqn == one.controller.nqn
+        )
+
+    # Legs of an array may be of one subsystem.
     tasks = {
         f"{controller} by {way}": partial(
-            nvme_connections.leave, host, call, way, controller, presence.is_ours
+            nvme_connections.leave, host, call, way, controller, is_ours
         )
         for presence in presences
         for way, controller in presence.controllers

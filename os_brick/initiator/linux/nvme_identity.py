@@ -31,8 +31,9 @@ _CLI_LIMIT_S = 120.0
 _ROOTS_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
-def find_cli(host: Host, call: Call, *, in_path: bool) -> str:
-    """Return the version line of nvme-cli; empty text if it is not installed or does not run.
+def find_cli(host: Host, call: Call, *, in_path: bool) -> str | None:
+    """Return the version line of nvme-cli; empty text if it is not installed, None if it does not
+    run (now).
 
     :param in_path: programs are looked for on this very host: if it is not there it is not tried.
     """
@@ -45,7 +46,7 @@ def find_cli(host: Host, call: Call, *, in_path: bool) -> str:
         return (result.out.splitlines() or ["nvme"])[0]
     log = LOG.debug if result.code is None or result.code == 127 else LOG.warning
     log("nvme-cli does not run: %s", result.summary)
-    return ""
+    return "" if result.code == 127 else None
 
 
 def settle(host: Host, call: Call) -> HostIdentity:

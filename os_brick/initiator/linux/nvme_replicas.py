@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from oslo_concurrency import processutils
 from oslo_log import log as logging
@@ -38,29 +38,48 @@ def connect_legs(call: Call, legs: Mapping[str, Callable[[], str]], alias: str) 
     return disks
 
 
-def bring_up(host: Host, call: Call, volume: NvmeVolume, disks: Sequence[str]) -> str:
+def bring_up(
+    host: Host,
+    call: Call,
+    volume: NvmeVolume,
+    disks: Sequence[str],
+    attempts: Sequence[nvme_attach.Attempt],
+) -> str:
     """Have the array of a volume run on its legs and return its path, or the leg's own where it is
     a single one that belongs to no array.
 
     :param disks: kernel names of the legs that are here.
-    :raises VolumeDeviceNotFound: the array is to be made, but legs are missing.
+    :param attempts: those that brought them: while the last one came, the first one may have gone.
+    :raises VolumeDeviceNotFound: the array is to be made, but legs are missing; or a leg has gone.
     :raises BrickException: the legs do not belong together, or carry somebody's data.
     :raises ProcessExecutionError: mdadm could not look at a leg: what it holds may be newer than
         what the others hold.
     :raises NotFound: the array did not appear.
     """
-    if volume.is_replicated is None and not md.is_member(host, call, disks[0]):
-        return f"/dev/{disks[0]}"
     with call.step(f"array {volume.alias}"):
         examined = [md.examine(host, call, disk) for disk in disks]
         members = [one for one in examined if one is not None]
+        _check_legs(attempts)
+        if volume.is_replicated is None and not members:
+            return f"/dev/{disks[0]}"
         if members:
             _add_blank(host, call, volume, disks, members)
             start(host, call, volume.md_path, members, volume.read_only)
         else:
-            _create(host, call, volume, disks)
-        md.wait_for_node(host, call, volume.md_path)
+            _create(host, call, volume, disks, attempts)
+        md.wait_for_node(host, call, volume.md_path, disks)
+        _check_legs(attempts)
     return volume.md_path
+
+
+def _check_legs(attempts: Sequence[nvme_attach.Attempt]) -> None:
+    """Raise VolumeDeviceNotFound if a leg has gone since: its name may be another volume's now."""
+    for attempt in attempts:
+        if attempt.disk is not None and not attempt.has_disk():
+            raise exception.VolumeDeviceNotFound(
+                device=f"/dev/{attempt.disk}",
+                reason="The leg was taken away while the others were attached.",
+            )
 
 
 def _add_blank(
@@ -78,7 +97,13 @@ def _add_blank(
         )
 
 
-def _create(host: Host, call: Call, volume: NvmeVolume, disks: Sequence[str]) -> None:
+def _create(
+    host: Host,
+    call: Call,
+    volume: NvmeVolume,
+    disks: Sequence[str],
+    attempts: Sequence[nvme_attach.Attempt],
+) -> None:
     if len(disks) < volume.replica_count:
         LOG.error("Array %s cannot be made: cannot create MD of too few legs", volume.alias)
         raise exception.VolumeDeviceNotFound(
@@ -93,6 +118,7 @@ def _create(host: Host, call: Call, volume: NvmeVolume, disks: Sequence[str]) ->
                 f"cannot create MD: /dev/{disk} carries data already ({found}). The array "
                 f"{volume.alias} was not made."
             )
+    _check_legs(attempts)
     md.create(host, call, volume.alias, _LEVEL, disks, volume.read_only)
 
 
@@ -118,7 +144,7 @@ def start(
             if attempt == _ASSEMBLE_TRIES:
                 raise
             call.pause(float(attempt))
-    array = md.wait_for_node(host, call, path)
+    array = md.wait_for_node(host, call, path, [one.disk for one in members])
     if not read_only:
         there = set(md.members_of(host.sysfs, array))
         for disk in [*names, *(one.disk for one in stale)]:
@@ -133,8 +159,9 @@ def _settle_running(host: Host, call: Call, path: str, disks: Sequence[str]) -> 
         if array == wanted and md.is_running(host.sysfs, array):
             return array
         LOG.info("Array %s of the legs is not %s or does not run, stopping it", array, path)
+        instance = host.sysfs.instance("block", array)
         usage.refuse_if_used(host, call, [array])
-        md.stop(host, call, array)
+        md.stop(host, call, array, instance)
     return None
 
 
@@ -147,9 +174,12 @@ def _add_again(host: Host, call: Call, path: str, disk: str) -> None:
 
 
 # -- detach ----------------------------------------------------------------------------------
-def arrays_of(host: Host, volume: NvmeVolume, legs: Sequence[str]) -> list[str]:
+def arrays_of(host: Host, volume: NvmeVolume, legs: Sequence[str]) -> dict[str, int]:
     """Return the kernel names of a volume's arrays on its legs, and of the one with its name if
-    that has lost all legs.
+    that has lost all legs, with their instances.
+
+    A leg that is gone stays among the array's ``slaves``, as a link that leads nowhere or to a
+    later disk of its name: only the array is no holder of that.
 
     :raises OSError: the host could not be looked at.
     """
@@ -159,17 +189,23 @@ def arrays_of(host: Host, volume: NvmeVolume, legs: Sequence[str]) -> list[str]:
         named
         and named not in found
         and host.sysfs.exists("block", named, "md")
-        and not md.members_of(host.sysfs, named)
+        and named not in md.find_array(host.sysfs, md.members_of(host.sysfs, named))
     ):
         found.append(named)
-    return found
+    return instances(host, found)
+
+
+def instances(host: Host, names: Iterable[str]) -> dict[str, int]:
+    """Return the instances of the block devices of some names that are there."""
+    found = {name: host.sysfs.instance("block", name) for name in names}
+    return {name: instance for name, instance in found.items() if instance is not None}
 
 
 def end(
     host: Host,
     call: Call,
     volume: NvmeVolume,
-    arrays: Sequence[str],
+    arrays: Mapping[str, int],
     *,
     writable: bool,
     force: bool,
@@ -183,20 +219,24 @@ def end(
     :raises ProcessExecutionError: its data is not known to be on the storage (without ``force``).
     """
     if not force:
-        usage.refuse_if_used(host, call, arrays)
-    for array in arrays:
+        usage.refuse_if_used(host, call, list(arrays))
+    for array, instance in arrays.items():
         with errors.context(force, "Writing out %s failed, its data may be lost", array):
             if force and not writable:
                 raise exception.BrickException(f"No leg of {array} can be used to write it out.")
+            if host.sysfs.instance("block", array) != instance:
+                raise exception.BrickException(f"{array} has ended by itself.")
             if md.is_running(host.sysfs, array):
                 block.sync(host, call, f"/dev/{array}", flush_limit_s)
-    for array in arrays:
+                if host.sysfs.instance("block", array) != instance:
+                    raise exception.BrickException(f"{array} has ended by itself.")
+    for array, instance in arrays.items():
         with errors.context(force, "Array %s was not stopped", array):
-            md.stop(host, call, array)
+            md.stop(host, call, array, instance)
     md.unlink(host, call, volume.md_path)
 
 
-def set_aside(host: Host, call: Call, arrays: Sequence[str], wrong: Collection[str]) -> list[str]:
+def set_aside(host: Host, call: Call, arrays: Iterable[str], wrong: Collection[str]) -> list[str]:
     """Have arrays go on without legs that are other volumes by now, so that nothing more is written
     to those.
 
@@ -219,25 +259,25 @@ def stop_unused(
     call: Call,
     legs: Sequence[str],
     spared: Collection[str],
-    arrays: Sequence[str] = (),
+    arrays: Mapping[str, int] | None = None,
 ) -> None:
     """Stop arrays that nobody uses, to clean up. Never raises.
 
     :param legs: whose arrays are stopped.
     :param spared: arrays that stay.
-    :param arrays: further ones to stop.
+    :param arrays: further ones to stop, with their instances: their names may be others' by now.
     """
     try:
-        found = dict.fromkeys((*md.find_array(host.sysfs, legs), *arrays))
+        found = instances(host, md.find_array(host.sysfs, legs)) | dict(arrays or {})
     except OSError as exc:
         LOG.warning("Whether arrays are left cannot be seen: %s", exc)
         return
-    for array in found:
+    for array, instance in found.items():
         try:
-            if array in spared or not host.sysfs.exists("block", array):
+            if array in spared or host.sysfs.instance("block", array) != instance:
                 continue
             usage.refuse_if_used(host, call, [array])
-            md.stop(host, call, array)
+            md.stop(host, call, array, instance)
         except Exception as exc:  # noqa: BLE001 - the first cause is what the caller must see
             LOG.warning("Array %s is left: %s", array, exc)
 
@@ -251,12 +291,24 @@ def undo(
     :param attempts: those of its legs.
     :param before: the array that was there before, if any.
     """
-    stop_unused(host, call, [one.disk for one in attempts if one.disk], before)
+    stop_unused(host, call, [one.disk for one in attempts if one.disk and _has_disk(one)], before)
+    going = []
     for attempt in attempts:
-        if attempt.disk and _is_held(host, attempt.disk):
+        if attempt.disk and _has_disk(attempt) and _is_held(host, attempt.disk):
             LOG.warning("%s stays attached, an array holds it", attempt.disk)
         else:
-            attempt.take_back()
+            going.append(attempt)
+    for attempt in going:
+        # Legs may be of one subsystem, so that one has made the controller of the other.
+        attempt.take_back(lambda one: any(other.is_ours(one) for other in going))
+
+
+def _has_disk(attempt: nvme_attach.Attempt) -> bool:
+    try:
+        return attempt.has_disk()
+    except OSError as exc:
+        LOG.warning("Whether %s is still there cannot be seen: %s", attempt.disk, exc)
+        return True
 
 
 def _is_held(host: Host, disk: str) -> bool:

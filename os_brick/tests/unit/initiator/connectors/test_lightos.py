@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import pathlib
@@ -557,8 +558,6 @@ def test_the_monitor_restores_what_is_known(
     directory: pathlib.Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    import dataclasses
-
     clock = ShortClock()
     made = lightos.LightOSConnector(None, host=dataclasses.replace(fake_host.host, clock=clock))
     messages: queue.Queue[Any] = queue.Queue()
@@ -578,6 +577,32 @@ def test_the_monitor_restores_what_is_known(
     )
     assert "is not connected" in caplog.text
     assert "is not known" in caplog.text
+
+
+def test_the_monitor_does_not_restore_what_has_just_been_detached(
+    fake_host: FakeHost, daemon: Daemon, properties: dict[str, Any], directory: pathlib.Path
+) -> None:
+    messages: queue.Queue[Any] = queue.Queue()
+    service = fake_host.connector("LIGHTOS", message_queue=messages)
+    info = service.connect_volume(properties)
+
+    class DetachInBetween(Clock):
+        """The volume is detached in the monitor's second pause."""
+
+        def wait(self, seconds: float, event: threading.Event | None = None) -> None:
+            super().wait(seconds, event)
+            if len(self.pauses) == 2:
+                service.disconnect_volume(properties, info)
+                assert files(directory) == []
+            if len(self.pauses) == 5:
+                raise Stopped
+
+    host = dataclasses.replace(fake_host.host, clock=DetachInBetween())
+    known: dict[str, Any] = {}
+    with pytest.raises(Stopped):
+        lightos.LightOSConnector(None, host=host).lightos_monitor(known, messages)
+    assert known == {}
+    assert files(directory) == []
 
 
 def test_the_queue_hears_of_attach_and_detach(

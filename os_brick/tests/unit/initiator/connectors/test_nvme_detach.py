@@ -512,3 +512,24 @@ def test_no_live_controller_is_an_error(fake_host: FakeHost) -> None:
     subsystem.portals[0].kill()
     with pytest.raises(exception.VolumeDeviceNotFound, match="No controller"):
         one.extend_volume(properties)
+
+
+def test_the_write_out_of_a_later_disk_of_the_name_is_not_ours(fake_host: FakeHost) -> None:
+    """The number goes to another volume, and the kernel notices, while ``sync`` starts."""
+    volume = fake_host.nvme_subsystem().namespace()
+    one = connector(fake_host)
+    info = one.connect_volume(volume.properties)
+    fake_host.write(info["path"], b"data")
+    fake_host.faults.slow("sync", seconds=0.5)
+
+    class Started(list[tuple[str, ...]]):
+        def append(self, words: tuple[str, ...]) -> None:
+            super().append(words)
+            if words[0] == "sync":
+                fake_host.after(0.1, volume.vanish)
+                fake_host.after(0.2, volume.remap)
+
+    fake_host.programs.started = Started()
+    with pytest.raises(processutils.ProcessExecutionError, match="taken away"):
+        one.disconnect_volume(volume.properties, info)
+    assert [loss.data for loss in fake_host.lost] == [b"data"]

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import errno
 import pathlib
+import shutil
 from typing import Any
 
 import pytest
 from oslo_concurrency import processutils
 
-from os_brick import exception, utils
+from os_brick import exception, privileged, utils
 from os_brick.initiator.connectors.nvmeof import NVMeOFConnector
-from os_brick.initiator.linux import nvme_identity
+from os_brick.initiator.linux import nvme_changes, nvme_identity
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.nvme_changes import HostIdentity, PrivilegedNvme
+from os_brick.privileged import nvmeof
 from os_brick.testing import FakeHost
 from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector
 
@@ -85,6 +88,40 @@ def test_what_does_not_change_is_asked_once(fake_host: FakeHost) -> None:
     fake_host.forget()
     assert one.read_host_properties(facts) == first
     assert fake_host.started == []
+
+
+def test_nvme_cli_that_did_not_run_once_is_asked_again(
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, **_how: f"/usr/sbin/{name}")
+    one, facts = connector(fake_host), nvme_identity.Facts()
+    fake_host.faults.fail("nvme", "version", code=1, err="Cannot allocate memory")
+    assert "nqn" not in one.read_host_properties(facts)
+    assert "nqn" in one.read_host_properties(facts)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_files_that_only_root_can_read(
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, there: bool
+) -> None:
+    """NV-05."""
+    if there:
+        (tmp_path / "hostnqn").write_text(f"{PREFIX}{OTHER}\n")
+        (tmp_path / "hostid").write_text(f"{OTHER}\n")
+    monkeypatch.setattr(utils, "HOST_NQN_FILE", str(tmp_path / "hostnqn"))
+    monkeypatch.setattr(utils, "HOST_ID_FILE", str(tmp_path / "hostid"))
+    monkeypatch.setattr(nvmeof, "NVME_DIR", str(tmp_path))
+
+    def refuse(path: str, **_how: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(nvme_changes, "open", refuse, raising=False)
+    privileged.default.set_client_mode(False)
+    try:
+        found = PrivilegedNvme().read_identity(Call("test", fake_host.host.clock, 10))
+    finally:
+        privileged.default.set_client_mode(True)
+    assert (found.nqn, found.host_id) == ((PREFIX + OTHER, OTHER) if there else (None, None))
 
 
 def test_that_a_container_has_no_root_of_its_own_is_asked_once(fake_host: FakeHost) -> None:
