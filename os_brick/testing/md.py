@@ -50,6 +50,9 @@ class Md:
         #: So many ends of arrays are followed by somebody who opens the node: the kernel makes an
         #: empty array of it.
         self.opened_late = 0
+        #: So many ends of arrays are followed by udev that comes to an event of a member from
+        #: before, and has mdadm add it to an array.
+        self.added_late = 0
 
     def start(self, label: str, disks: list[BlockDevice], name: str | None = None) -> Array:
         """Have an array run on members, under a link of udev's.
@@ -116,7 +119,8 @@ class Md:
         """Have an array end; False if it is in use."""
         if array.openers:
             return False
-        for disk in list(array.members):
+        members = list(array.members)
+        for disk in members:
             array.members.remove(disk)
             self._devices.release(array, disk)
         self._devices.drop(array, "its array was stopped")
@@ -126,6 +130,10 @@ class Md:
         self._world.after(
             self._world.delays.udev_s, lambda: self._world.run.remove(f"udev/data/b{array.dev}")
         )
+        if self.added_late:
+            self.added_late -= 1
+            self._world.run.write("udev/queue", "")
+            self._world.after(1.0, lambda: self._add_late(array.label, members[0]))
         if self.opened_late:
             self.opened_late -= 1
             self._world.after(self._world.delays.udev_s / 2, lambda: self._make_empty(array))
@@ -134,6 +142,11 @@ class Md:
     def use(self, array: Array) -> None:
         """Have somebody make a real array of an empty one."""
         self._world.sys.write(f"{array.sysfs}/md/array_state", "clean")
+
+    def _add_late(self, label: str, disk: BlockDevice) -> None:
+        self._world.run.remove("udev/queue")
+        made = self.start(label, [disk])
+        self._world.sys.write(f"{made.sysfs}/md/array_state", "inactive")
 
     def _make_empty(self, ended: Array) -> None:
         made = Array(ended.name, ended.number, ended.sysfs, 0)

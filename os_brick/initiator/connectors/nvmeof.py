@@ -305,6 +305,7 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                     call,
                     volume,
                     {array: one for array, one in arrays.items() if array not in doomed},
+                    [] if doomed else [head for head in legs if head not in wrong],
                     writable=self._is_writable(presences, wrong),
                     force=force,
                     errors=errors,

@@ -9,7 +9,7 @@ from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import block, md, nodes, nvme_attach, usage
+from os_brick.initiator.linux import block, md, nodes, nvme_attach, udev, usage
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme_volume import NvmeVolume
@@ -18,6 +18,9 @@ LOG = logging.getLogger(__name__)
 
 _LEVEL = "1"
 _ASSEMBLE_TRIES = 3
+# udev comes late to events on a busy host; each leg may be one of them.
+_UDEV_S = 10.0
+_LATE_TRIES = 3
 
 
 # -- attach ----------------------------------------------------------------------------------
@@ -206,6 +209,7 @@ def end(
     call: Call,
     volume: NvmeVolume,
     arrays: Mapping[str, int],
+    legs: Collection[str],
     *,
     writable: bool,
     force: bool,
@@ -214,6 +218,7 @@ def end(
 ) -> None:
     """Write a volume's arrays out and stop them.
 
+    :param legs: the disks that they are of, and nobody else's array.
     :param writable: whether any leg can be written to; with ``force`` it is not tried otherwise.
     :raises DeviceInUse: somebody uses it (also with ``force``, into ``errors``).
     :raises ProcessExecutionError: its data is not known to be on the storage (without ``force``).
@@ -233,7 +238,31 @@ def end(
     for array, instance in arrays.items():
         with errors.context(force, "Array %s was not stopped", array):
             md.stop(host, call, array, instance)
+    if arrays:
+        with errors.context(force, "What udev made of the legs of %s stays", volume.alias):
+            _stop_added_late(host, call, legs)
     md.unlink(host, call, volume.md_path)
+
+
+def _stop_added_late(host: Host, call: Call, legs: Collection[str]) -> None:
+    """Stop what udev makes of legs when it comes to an event from before their array's end: its
+    rule has mdadm add each member that it sees to an array (``mdadm --incremental``).
+
+    :raises DeviceInUse: somebody uses it.
+    """
+
+    def is_through() -> bool:
+        return bool(md.find_array(host.sysfs, legs)) or not udev.has_events(host)
+
+    for _ in range(_LATE_TRIES):
+        call.wait_until(is_through, what="udev", limit_s=_UDEV_S)
+        found = instances(host, md.find_array(host.sysfs, legs))
+        for array, instance in found.items():
+            LOG.warning("udev has made %s of the legs when their array had ended", array)
+            usage.refuse_if_used(host, call, [array])
+            md.stop(host, call, array, instance)
+        if not found:
+            return
 
 
 def set_aside(host: Host, call: Call, arrays: Iterable[str], wrong: Collection[str]) -> list[str]:

@@ -32,6 +32,11 @@ def knows_removed(host: Host, number: str) -> bool:
     return knows(host, number) and not host.sysfs.exists("dev/block", number)
 
 
+def has_events(host: Host) -> bool:
+    """Tell whether udev has events to handle; False where it cannot be seen."""
+    return host.run.exists("udev/queue")
+
+
 def is_late(host: Host, name: str) -> bool:
     """Tell whether udev has not been through with a disk yet; False where it cannot be seen."""
     number = host.sysfs.text("block", name, "dev")
@@ -46,7 +51,7 @@ def is_through(host: Host, name: str, members: Collection[str]) -> bool:
     old one's end, and makes them once more when it comes to the beginning of the new one. Until
     then its record is older than those of the devices below.
     """
-    if not host.run.exists("udev/queue"):  # it exists while there are events to handle
+    if not has_events(host):
         return True
     own = _since(host, name)
     below = [since for since in (_since(host, one) for one in members) if since is not None]

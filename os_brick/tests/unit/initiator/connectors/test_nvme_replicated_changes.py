@@ -89,6 +89,20 @@ def test_an_array_that_has_lost_all_its_legs_is_not_forgotten(
         assert fake_host.md.arrays
 
 
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_array_that_udev_makes_when_it_comes_late_is_ended_too(
+    fake_host: FakeHost, force: bool, times: int
+) -> None:
+    both = legs(fake_host)
+    one = connector(fake_host)
+    properties = replicated("vol-1", both)
+    info = one.connect_volume(properties)
+    fake_host.md.added_late = times
+    one.disconnect_volume(properties, info, force=force)
+    assert fake_host.leftovers() == []
+
+
 def test_a_leg_that_is_another_volume_by_now_is_not_made_a_member(fake_host: FakeHost) -> None:
     both = legs(fake_host)
     both[1].map_after(6)  # the other leg takes a while
