@@ -5,7 +5,7 @@ others."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -21,29 +21,32 @@ LOG = logging.getLogger(__name__)
 _LIMIT_S = 30.0
 
 
-class _Running:
-    """Probes that have not ended: one that hangs is not started again, so threads do not
-    pile up."""
+class _GivenUp:
+    """Probes that were waited for in vain: while one hangs it is not started again, so threads do
+    not pile up. One that another call waits for at the same moment is none of them."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._names: set[str] = set()
+        self._hanging: set[tuple[str, Call]] = set()
 
-    def begin(self, name: str) -> bool:
-        """Enter a probe; False if it still runs from an earlier call that has given it up."""
+    def holds(self, name: str) -> bool:
+        """Tell whether a probe that was given up still runs."""
         with self._mutex:
-            if name in self._names:
-                return False
-            self._names.add(name)
-            return True
+            return any(name == one for one, _call in self._hanging)
 
-    def end(self, name: str) -> None:
-        """Strike a probe out."""
+    def add(self, names: Iterable[str], call: Call, ended: Collection[str]) -> None:
+        """Enter the probes of a call that have not ended."""
         with self._mutex:
-            self._names.discard(name)
+            self._hanging.update((name, call) for name in names if name not in ended)
+
+    def end(self, name: str, call: Call, ended: set[str]) -> None:
+        """Note that a probe of a call has ended."""
+        with self._mutex:
+            ended.add(name)
+            self._hanging.discard((name, call))
 
 
-_given_up = _Running()
+_given_up = _GivenUp()
 
 
 def collect(
@@ -65,20 +68,29 @@ def collect(
     }
     call = Call("properties of this host", SystemClock(), _LIMIT_S)
 
+    began: set[str] = set()
+    ended: set[str] = set()
+
     def probe(name: str) -> dict[str, Any]:
+        began.add(name)
         try:
             return fitting[name].get_connector_properties(root_helper, **keywords)
         finally:
-            _given_up.end(name)
+            _given_up.end(name, call, ended)
 
     tasks = {}
     for name in fitting:
-        if _given_up.begin(name):
-            tasks[name] = partial(probe, name)
-        else:
+        if _given_up.holds(name):
             LOG.warning("%s does not tell its properties: an earlier question still runs", name)
+        else:
+            tasks[name] = partial(probe, name)
     merged: dict[str, Any] = {}
-    for name, outcome in call.each(tasks, what="connectors").items():
+    # In threads, a single one too: it may hang.
+    running = call.side_by_side(tasks)
+    call.wait_until(running.all_ended, what="connectors", event=running.news, told=True)
+    outcomes = running.outcomes()
+    _given_up.add(tuple(began), call, ended)
+    for name, outcome in outcomes.items():
         if outcome.error is not None:
             LOG.warning("%s could not tell its properties: %s", name, outcome.error)
         merged.update(outcome.value or {})

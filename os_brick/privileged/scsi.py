@@ -244,11 +244,12 @@ def read_node_settings(iqn: str, address: str, port: int) -> dict[str, str] | No
         return None
     for root in roots:
         folder = os.path.join(root, iqn)
-        if not os.path.isdir(folder):
-            continue
-        for entry in sorted(os.listdir(folder)):
-            if entry == prefix or entry.startswith(f"{prefix},"):
-                return _read_settings(os.path.join(folder, entry))
+        try:
+            for entry in sorted(os.listdir(folder)):
+                if entry == prefix or entry.startswith(f"{prefix},"):
+                    return _read_settings(os.path.join(folder, entry))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # the folder goes with the last record in it
     return {}
 
 

@@ -133,7 +133,7 @@ class Md:
         if self.added_late:
             self.added_late -= 1
             self._world.run.write("udev/queue", "")
-            self._world.after(1.0, lambda: self._add_late(array.label, members[0]))
+            self._world.after(0.001, lambda: self._add_late(array.label, members[0]))
         if self.opened_late:
             self.opened_late -= 1
             self._world.after(self._world.delays.udev_s / 2, lambda: self._make_empty(array))
@@ -145,6 +145,8 @@ class Md:
 
     def _add_late(self, label: str, disk: BlockDevice) -> None:
         self._world.run.remove("udev/queue")
+        if disk.gone:
+            return
         made = self.start(label, [disk])
         self._world.sys.write(f"{made.sysfs}/md/array_state", "inactive")
 

@@ -176,15 +176,32 @@ class FibreChannelConnector(base.BaseLinuxConnector):
                 base.known_wwid(device_info),
                 path_used,
             )
-            fc_detach.detach(
-                self.host,
-                call,
-                presence,
-                path_used=path_used,
-                force=force,
-                errors=errors,
-                flush_limit_s=cfg.CONF.os_brick.flush_timeout,
-            )
+            self._detach(call, presence, path_used, force, errors)
+            if presence.disks and presence.wwid:
+                # Without an identity it may be another volume that the array shows there now.
+                returned = fc_detach.find_returned(
+                    self.host, call, volume, self._link_names, presence
+                )
+                if returned is not None:
+                    self._detach(call, returned, None, force, errors)
+
+    def _detach(
+        self,
+        call: Call,
+        presence: fc_detach.Presence,
+        path_used: str | None,
+        force: bool,
+        errors: exception.ExceptionChainer,
+    ) -> None:
+        fc_detach.detach(
+            self.host,
+            call,
+            presence,
+            path_used=path_used,
+            force=force,
+            errors=errors,
+            flush_limit_s=cfg.CONF.os_brick.flush_timeout,
+        )
 
     # -- size, paths --------------------------------------------------------------------------
     @utils.trace

@@ -240,6 +240,8 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
     def _check_looked(resolved: iscsi_sessions.Resolved, presence: iscsi_detach.Presence) -> None:
         """Raise if nothing was found, and it is not known whether that is because there is
         nothing."""
+        if presence.trouble is not None:
+            raise presence.trouble
         if resolved.trouble is not None and not (presence.disks or presence.maps):
             raise resolved.trouble
 

@@ -70,7 +70,7 @@ class Attempt:
         self._volume = volume
         self._scanner = scanner
         self._link_names = link_names
-        self._attempts = attempts
+        self._attempts = max(1, attempts)
         self._readiness = readiness
         self._paths = BringUp(
             host,
@@ -102,6 +102,7 @@ class Attempt:
             disk = self._wait_for_readable()
             attached = self._with_link(scsi_attach.take_disk(self._host, self._call, disk))
             self._finish(attached.kept)
+            self._compare(attached)
         self._report_missing()
         return attached
 
@@ -162,6 +163,7 @@ class Attempt:
             self._see_writable(attached)
             attached = self._with_link(attached)
             self._finish(attached.kept)
+            self._compare(attached)
         self._report_missing()
         return attached
 
@@ -199,6 +201,17 @@ class Attempt:
     def _finish(self, kept: Map | Disk | None) -> None:
         with self._mutex:
             self._over, self._kept = True, kept
+
+    def _compare(self, attached: Attached) -> None:
+        """See that what is handed out is still there: its kernel name may be another device's by
+        now. Compare the paths that have come up while it was made ready; those that come later are
+        compared when they come."""
+        if not scsi_attach.is_there(self._host, attached.kept):
+            raise exception.VolumeDeviceNotFound(
+                device=str(attached.kept), reason="It was removed while it was made ready."
+            )
+        maps = [attached.map] if attached.map is not None else []
+        scsi_volume.check_same_volume(self._host, self._paths.disks(), maps)
 
     def _is_wanted(self) -> bool:
         return scsi_attach.is_there(self._host, self._kept)

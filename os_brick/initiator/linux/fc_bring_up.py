@@ -132,9 +132,12 @@ class BringUp:
     def _start(self, connected: Iterable[FcPath]) -> None:
         """Bring up each path that is connected."""
         self._states = {path: PathState(path) for path in connected}
-        self._call.side_by_side(
-            {path.lock_name: partial(self._work, state) for path, state in self._states.items()}
-        )
+        tasks = {path.lock_name: partial(self._work, one) for path, one in self._states.items()}
+        ended = self._call.side_by_side(tasks).ended()
+        for path, state in self._states.items():
+            outcome = ended.get(path.lock_name)
+            if outcome is not None and not state.ended:  # there was no thread to be had for it
+                state.error, state.ended = outcome.error, True
 
     # -- what came of it ----------------------------------------------------------------------
     def disks(self) -> list[Disk]:

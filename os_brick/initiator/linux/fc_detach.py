@@ -52,12 +52,16 @@ class Presence:
     :ivar units: what is configured for it on IBM Z and has no disk.
     :ivar doubtful: a map that the caller has used, has lost all its paths, and may be another
         volume's.
+    :ivar is_link_shared: the link that the caller has used may be of several of its disks.
+    :ivar wwid: its identity; empty if that is not known.
     """
 
     disks: tuple[Disk, ...]
     maps: tuple[Map, ...]
     units: tuple[Unit, ...]
     doubtful: Map | None = None
+    is_link_shared: bool = False
+    wwid: str = ""
 
 
 # -- find ------------------------------------------------------------------------------------
@@ -92,11 +96,14 @@ def find(
         linked = _linked(host, ways.others, link_names, path_used)
         disks = (*ours, *_strays(host, call, ways.others, ours.values(), linked, wwid))
         maps = multipath.find_maps(host.sysfs, disks)
-        if not maps and wwid:
-            # The kernel removes paths that were lost for long; their map stays.
-            orphan = multipath_lookup.find_map(host, wwid)
-            if orphan is not None and orphan.wwid == wwid:
-                maps = [orphan]
+        if not maps:
+            # The kernel removes paths that were lost for long; their map stays, maybe with others
+            # by ports that are not named. One that has come back may not be in it yet.
+            wwids = dict.fromkeys((wwid, *(one for who in ours.values() for one in who.ids)))
+            apart = multipath_lookup.find_map_of(host, [one for one in wwids if one])
+            if apart is not None:
+                maps = [apart]
+                disks = tuple(dict.fromkeys((*disks, *_members(host, apart))))
         doubtful = None
         if not disks and not maps:
             orphan = _find_empty_map(host, path_used, wwid)
@@ -105,7 +112,42 @@ def find(
             else:
                 doubtful = orphan
         step.outcome = ", ".join(map(str, (*disks, *maps))) or "nothing"
-        return Presence(disks, tuple(maps), tuple(_units(host, ways.meant)), doubtful)
+        shared = _is_shared(host, (*ways.meant, *ways.others), link_names, path_used)
+        wwid = wwid or next((who.wwid for who in ours.values() if who.ids), "")
+        units = tuple(_units(host, ways.meant))
+        return Presence(disks, tuple(maps), units, doubtful, shared, wwid)
+
+
+def find_returned(
+    host: Host, call: Call, volume: FcVolume, link_names: LinkNames, before: Presence
+) -> Presence | None:
+    """Return what the kernel has brought back of a volume since it was found and detached; None if
+    there is nothing.
+
+    It scans a port that has come back by itself, and multipathd makes a map of what it finds.
+
+    :raises OSError: the host could not be looked at.
+    """
+    now = find(host, call, volume, link_names, before.wwid)
+    disks = tuple(disk for disk in now.disks if disk not in before.disks)
+    maps = tuple(one for one in now.maps if one not in before.maps)
+    return Presence(disks, maps, (), wwid=now.wwid) if disks else None
+
+
+def _members(host: Host, one: Map) -> list[Disk]:
+    """Return the paths of a map that say they are its volume."""
+    members = multipath.read_members(host.sysfs, one)
+    return [disk for disk in members if scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid)]
+
+
+def _is_shared(host: Host, paths: Iterable[FcPath], by: LinkNames, path_used: str | None) -> bool:
+    """Tell whether the link that the caller has used may be of several disks: udev gives it to
+    that of which it had news last, so it need not lead to the one that was used any more."""
+    if not path_used or not path_used.startswith(f"{fc_links.BY_PATH}/"):
+        return False
+    name = path_used.removeprefix(f"{fc_links.BY_PATH}/")
+    disks = [(path, fc_paths.find_disk(host.sysfs, path)) for path in paths]
+    return sum(1 for path, one in disks if one and name in fc_links.names_of(by, path, one)) > 1
 
 
 def _wwid_in(path: str | None, named: Map | None) -> str:
@@ -262,7 +304,9 @@ def detach(
     scsi_removal.detach(
         host,
         call,
-        scsi_removal.plan(host, presence.disks, path_used, presence.maps),
+        scsi_removal.plan(
+            host, presence.disks, None if presence.is_link_shared else path_used, presence.maps
+        ),
         partial(_leave_units, host, call, units) if units else None,
         force=force,
         errors=errors,

@@ -26,24 +26,33 @@ _LOGINS_AT_ONCE = 16
 # that a record needs, the first disks keep udev busy while the last records are still made, and
 # sixteen attaches took half as long again.
 _RECORDS_AT_ONCE = 4
+# A target that takes longer keeps nobody busy but itself: its turn is another's then.
+_LOGIN_TURN_S = 10.0
 
 
 class _Turn:
     """One caller's place in the queue."""
 
-    __slots__ = ("given", "news")
+    __slots__ = ("given", "given_s", "news", "over")
 
     def __init__(self) -> None:
         self.given = False
+        self.given_s = 0.0
+        self.over = False
         self.news = threading.Event()
 
 
 class Turns:
-    """How many of a kind may run at once; who came first is served first."""
+    """How many of a kind may run at once; who came first is served first.
 
-    def __init__(self, at_once: int) -> None:
+    :param longest_s: after so long one that runs still does not count any more.
+    """
+
+    def __init__(self, at_once: int, longest_s: float | None = None) -> None:
         self._lock = threading.Lock()
         self._free = at_once
+        self._longest_s = longest_s
+        self._running: set[_Turn] = set()
         self._queue: collections.deque[_Turn] = collections.deque()
 
     @contextlib.contextmanager
@@ -56,27 +65,47 @@ class Turns:
         turn = _Turn()
         with self._lock:
             self._queue.append(turn)
-            self._serve()
+            self._serve(call)
         try:
             # Told, not looked for: a crowd that looks again and again keeps those from running
             # that it waits for.
-            if not call.wait_until(lambda: turn.given, what=what, event=turn.news, told=True):
-                raise exception.DeadlineExceeded(what=what, seconds=call.limit_s)
+            while not call.wait_until(
+                lambda: turn.given,
+                what=what,
+                event=turn.news,
+                told=True,
+                limit_s=self._longest_s,
+            ):
+                if call.remaining_s() <= 0:
+                    raise exception.DeadlineExceeded(what=what, seconds=call.limit_s)
+                with self._lock:
+                    self._serve(call)
             yield
         finally:
             with self._lock:
-                if turn.given:
-                    self._free += 1
-                else:
+                if not turn.given:
                     self._queue.remove(turn)
-                self._serve()
+                else:
+                    self._end(turn)
+                self._serve(call)
 
-    def _serve(self) -> None:
+    def _end(self, turn: _Turn) -> None:
+        if not turn.over:
+            turn.over = True
+            self._running.discard(turn)
+            self._free += 1
+
+    def _serve(self, call: Call) -> None:
         """Give the free turns to those who have waited longest. The caller holds the lock."""
+        now = call.clock.now()
+        if self._longest_s is not None:
+            for turn in [one for one in self._running if now - one.given_s >= self._longest_s]:
+                self._end(turn)
         while self._free and self._queue:
             turn = self._queue.popleft()
             self._free -= 1
-            turn.given = True
+            turn.given, turn.given_s = True, now
+            self._running.add(turn)
             turn.news.set()
 
 
@@ -84,7 +113,7 @@ class Turns:
 class Crowds:
     """What may not run in any number at once."""
 
-    logins: Turns = field(default_factory=lambda: Turns(_LOGINS_AT_ONCE))
+    logins: Turns = field(default_factory=lambda: Turns(_LOGINS_AT_ONCE, _LOGIN_TURN_S))
     records: Turns = field(default_factory=lambda: Turns(_RECORDS_AT_ONCE))
 
 

@@ -146,6 +146,11 @@ class IscsiPath:
         portal, iqn = self.target.portal, self.target.iqn.lower()
         return f"iscsi path {portal} {iqn} {scsi.plain_lun(self.lun)}"
 
+    @property
+    def late_lock_name(self) -> str:
+        """Name of the lock that is shared by all threads that bring up a path of the volume."""
+        return f"{self.volume_lock_name} late"
+
     def __str__(self) -> str:
         return f"LUN {self.lun} of {self.target}"
 
@@ -242,12 +247,18 @@ def targets_of(sysfs: Tree, session: Session) -> list[tuple[int, int]]:
 def find_disk(sysfs: Tree, session: Session, lun: int) -> Disk | None:
     """Return the disk of a LUN on a session, under whichever coding of the number the kernel has
     it."""
-    for channel, target in targets_of(sysfs, session):
-        for number in scsi.lun_variants(lun):
-            disk = scsi.read_disk(sysfs, Hctl(session.host, channel, target, number))
-            if disk is not None:
-                return disk
-    return None
+    return next(iter(find_disks(sysfs, session, lun)), None)
+
+
+def find_disks(sysfs: Tree, session: Session, lun: int) -> list[Disk]:
+    """Return the disks of a LUN on a session: one for each coding of the number that was scanned
+    for."""
+    disks = (
+        scsi.read_disk(sysfs, Hctl(session.host, channel, target, number))
+        for channel, target in targets_of(sysfs, session)
+        for number in scsi.lun_variants(lun)
+    )
+    return [disk for disk in disks if disk is not None]
 
 
 def find_bare(sysfs: Tree, session: Session, lun: int) -> Disk | None:

@@ -18,6 +18,7 @@ from oslo_log import log as logging
 
 from os_brick import exception
 from os_brick.initiator.linux import (
+    iscsi,
     iscsi_bring_up,
     iscsi_sessions,
     multipath,
@@ -74,7 +75,7 @@ class Attempt:
             for anyway in (False, True):
                 if anyway and not self._paths.may_log_in_anyway():
                     break
-                for path, state in list(self._paths.states.items()):
+                for path, state in self._by_preference():
                     if state.answered:
                         continue  # iscsid was asked the first time
                     found = self._try_alone(path, anyway)
@@ -86,6 +87,18 @@ class Attempt:
         except BaseException:
             self._undo()
             raise
+
+    def _by_preference(self) -> list[tuple[IscsiPath, PathState]]:
+        """Return the paths in the order given, but those first by which the volume is here: whoever
+        uses it must not get a second disk of it beside him."""
+
+        def is_new(item: tuple[IscsiPath, PathState]) -> bool:
+            path, sysfs = item[0], self._host.sysfs
+            sessions = iscsi.find_sessions(sysfs, path.target)
+            return not any(iscsi.find_disk(sysfs, one, path.lun) for one in sessions)
+
+        items = list(self._paths.states.items())
+        return sorted(items, key=is_new) if len(items) > 1 else items
 
     def _try_alone(self, path: IscsiPath, anyway: bool) -> Found | None:
         state = self._paths.begin_anew(path, anyway=anyway)

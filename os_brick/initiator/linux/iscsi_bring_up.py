@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from oslo_log import log as logging
 
@@ -230,6 +232,14 @@ class BringUp:
             raise NotWanted
         if answer != "ours":
             raise exception.VolumeDeviceNotFound(device=str(state.path), reason=state.trouble)
+        for late in dict.fromkeys(
+            path.late_lock_name
+            for path in self._volume.paths
+            if not self._volume.is_candidate(path)
+        ):
+            self._call.wait_until(
+                partial(self._host.locks.taken, late, held, shared=True), what=f"lock {late}"
+            )
         state.active = True
 
     def _bring_up(self, state: PathState) -> Found:
@@ -261,11 +271,15 @@ class BringUp:
         sysfs, lun = self._host.sysfs, state.path.lun
 
         def scan() -> None:
+            # Its host's number is another session's soon, and so would the LUN be.
+            if not iscsi.is_there(sysfs, session):
+                raise OSError(errno.ENODEV, f"session {session.sid} has ended")
             for channel, target in iscsi.targets_of(sysfs, session) or (("-", "-"),):
                 self._host.changes.scan(self._call, session.host, str(channel), str(target), lun)
 
         if self._volume.is_candidate(state.path) and not state.made_session:
             self._check_disk_there(state, iscsi.find_disk(sysfs, session, lun))
+        bare = None if state.made_session else iscsi.find_bare(sysfs, session, lun)
         found = scsi_volume.find_or_scan(
             self._host,
             self._call,
@@ -276,6 +290,8 @@ class BringUp:
             attempts=self._settings.attempts,
             enough=self._is_unwanted,
         )
+        if found is None:
+            self._take_back(state, session, bare)
         if found is not None and state.made_session:
             # Where the kernel scans by itself, the log-in has brought the disk before it was
             # looked for.
@@ -283,6 +299,19 @@ class BringUp:
         if found is not None and self._volume.is_candidate(state.path):
             self._check_disk_made(state, found)
         return found
+
+    def _take_back(self, state: PathState, session: Session, before: Disk | None) -> None:
+        """Remove the device that a scan has made and that is no disk in time: nobody else knows of
+        it, and it would become one later.
+
+        :param before: the device that was there before; it is not ours to remove.
+        """
+        sysfs, lun = self._host.sysfs, state.path.lun
+        left = iscsi.find_disk(sysfs, session, lun) or iscsi.find_bare(sysfs, session, lun)
+        if left is None or (before is not None and left.instance == before.instance):
+            return
+        call = self._call.later(f"take back {left}", LATE_LIMIT_S)
+        scsi_attach.remove_made(self._host, call, [Found(left, was_there=False)])
 
     # -- targets of another name --------------------------------------------------------------
     def _wait_for_the_named(self, state: PathState) -> None:

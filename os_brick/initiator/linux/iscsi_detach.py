@@ -47,11 +47,14 @@ class Presence:
     :ivar disks: its disks.
     :ivar maps: its multipath maps, those that have lost all their paths included.
     :ivar targets: the targets it came by, which are logged out of if nobody else uses them.
+    :ivar trouble: what is there and cannot be told to be the volume's or not; None if there is
+        nothing such.
     """
 
     disks: tuple[Disk, ...]
     targets: tuple[Target, ...]
     maps: tuple[Map, ...] = ()
+    trouble: Exception | None = None
 
 
 # -- find ------------------------------------------------------------------------------------
@@ -72,7 +75,6 @@ def find(
     :param known_wwid: the identity the volume had when it was attached, if the caller knows it: a
         disk that says otherwise is another volume that has the LUN by now, and is left alone.
     :param path_used: the device that the caller was given, if he knows it.
-    :raises BrickException: that device is a map without any path, and it is not known whose.
     :raises OSError: the host could not be looked at.
     """
     with call.step("find the volume") as step:
@@ -81,7 +83,10 @@ def find(
             if not found.disks:
                 found = _find_elsewhere(host, call, volume, iface, known_wwid) or found
             found = _with_other_paths(host, found)
-        maps = _find_maps(host, found, known_wwid, path_used)
+        try:
+            maps = _find_maps(host, volume, found, known_wwid, path_used)
+        except exception.BrickException as exc:
+            return dataclasses.replace(found, trouble=exc)
         step.outcome = ", ".join(map(str, (*found.disks, *maps))) or "nothing"
         return dataclasses.replace(found, maps=maps)
 
@@ -97,7 +102,7 @@ def _find_elsewhere(
     disks: dict[Disk, None] = {}
     targets: dict[Target, None] = dict.fromkeys([volume.main.target])
     for session in iscsi.read_sessions(host.sysfs):
-        found = _with_identity(host, session, known_wwid) if known_wwid else []
+        found = _with_identity(host, session, volume.main.lun, known_wwid) if known_wwid else []
         if not found and session.iqn.lower() == volume.main.target.iqn.lower():
             same_lun = _find_disk(host, call, session, volume.main.lun)
             if same_lun is not None and not _is_another(host, same_lun, known_wwid):
@@ -114,18 +119,23 @@ def _find_elsewhere(
         for target in iscsi_discovery.read_discovered(host, call, main.portal, iface)
         if target.iqn.lower() == main.iqn.lower()
     ]
-    paths = [IscsiPath(target, volume.main.lun) for target in (main, *remembered)]
+    # What an earlier detach could not log out of has no disk any more to be known by.
+    emptied = [
+        _target_of(session)
+        for session in iscsi.read_sessions(host.sysfs, lambda iqn: iqn.lower() == main.iqn.lower())
+        if session.portals and not session.serves(main)
+    ]
+    paths = [IscsiPath(target, volume.main.lun) for target in (main, *emptied, *remembered)]
     return _find_by(host, call, dict.fromkeys(paths), known_wwid)
 
 
-def _with_identity(host: Host, session: Session, wwid: str) -> list[Disk]:
-    """Return the disks of a session that say they are a volume."""
-    disks = (scsi.read_disk(host.sysfs, hctl) for hctl in iscsi.read_devices(host.sysfs, session))
-    return [
-        disk
-        for disk in disks
-        if disk is not None and scsi.read_identity(host.sysfs, disk).is_wwid(wwid)
-    ]
+def _with_identity(host: Host, session: Session, lun: int, wwid: str) -> list[Disk]:
+    """Return the disks of a session under a LUN that say they are a volume.
+
+    Under another LUN it is another attachment of the volume, and somebody else's.
+    """
+    disks = iscsi.find_disks(host.sysfs, session, lun)
+    return [disk for disk in disks if scsi.read_identity(host.sysfs, disk).is_wwid(wwid)]
 
 
 def _is_another(host: Host, disk: Disk, known_wwid: str) -> bool:
@@ -139,16 +149,21 @@ def _is_another(host: Host, disk: Disk, known_wwid: str) -> bool:
 
 
 def _find_maps(
-    host: Host, found: Presence, known_wwid: str, path_used: str | None
+    host: Host, volume: IscsiVolume, found: Presence, known_wwid: str, path_used: str | None
 ) -> tuple[Map, ...]:
     """Return the volume's maps. When sessions end, the kernel removes the paths; the map, with data
     that was never written out, may stay without them."""
     maps = multipath.find_maps(host.sysfs, found.disks)
-    if maps or found.disks:
+    if maps:
         return tuple(maps)
+    if found.disks:
+        # They may have come back without having joined the map that has the data.
+        return tuple(_find_abandoned(host, found.disks, path_used))
     if known_wwid:
         orphan = multipath_lookup.find_map(host, known_wwid)
-        return (orphan,) if orphan is not None and orphan.wwid == known_wwid else ()
+        if orphan is None or orphan.wwid != known_wwid or _is_used_elsewhere(host, volume, orphan):
+            return ()
+        return (orphan,)
     used = multipath.read_map(host.sysfs, nodes.kernel_name(host, path_used) or "")
     if used is not None and not multipath.read_members(host.sysfs, used):
         raise exception.BrickException(
@@ -158,6 +173,36 @@ def _find_maps(
     return ()
 
 
+def _is_used_elsewhere(host: Host, volume: IscsiVolume, one: Map) -> bool:
+    """Tell whether the volume's map has paths that came by another target or LUN: so it is another
+    attachment's."""
+    for disk in multipath.read_members(host.sysfs, one):
+        if scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid) is False:
+            continue  # it leads to another volume by now
+        session = iscsi.session_of_disk(host.sysfs, disk)
+        if session is None or not any(
+            session.iqn.lower() == path.target.iqn.lower()
+            and scsi.same_lun(disk.hctl.lun, path.lun)
+            for path in volume.paths
+        ):
+            return True
+    return False
+
+
+def _find_abandoned(host: Host, disks: Iterable[Disk], path_used: str | None) -> list[Map]:
+    """Return the map without any path that is of the same volume as some disks."""
+    identities = [scsi.read_identity(host.sysfs, disk) for disk in disks]
+    wwids = dict.fromkeys(one for identity in identities for one in identity.ids)
+    maps = [multipath_lookup.find_by_link(host, wwid) for wwid in wwids]
+    maps.append(multipath.read_map(host.sysfs, nodes.kernel_name(host, path_used) or ""))
+    return [
+        one
+        for one in dict.fromkeys(filter(None, maps))
+        if any(identity.is_wwid(one.wwid) for identity in identities)
+        and not multipath.read_members(host.sysfs, one)
+    ]
+
+
 def _find_by(host: Host, call: Call, paths: Iterable[IscsiPath], known_wwid: str) -> Presence:
     disks: dict[Disk, None] = {}
     paths = tuple(paths)
@@ -165,8 +210,18 @@ def _find_by(host: Host, call: Call, paths: Iterable[IscsiPath], known_wwid: str
         for session in iscsi.find_sessions(host.sysfs, path.target):
             disk = _find_disk(host, call, session, path.lun)
             if disk is not None and not _is_another(host, disk, known_wwid):
-                disks[disk] = None
+                disks.update(dict.fromkeys((disk, *_find_twins(host, session, path.lun, disk))))
     return Presence(tuple(disks), tuple(dict.fromkeys(path.target for path in paths)))
+
+
+def _find_twins(host: Host, session: Session, lun: int, disk: Disk) -> list[Disk]:
+    """Return the disks of the same volume under other codings of the LUN's number."""
+    identity = scsi.read_identity(host.sysfs, disk)
+    return [
+        twin
+        for twin in iscsi.find_disks(host.sysfs, session, lun)
+        if twin != disk and identity.same_as(scsi.read_identity(host.sysfs, twin))
+    ]
 
 
 def _find_disk(host: Host, call: Call, session: Session, lun: int) -> Disk | None:
@@ -243,9 +298,11 @@ def wait_for_late_paths(host: Host, call: Call, paths: Iterable[IscsiPath]) -> N
     def busy() -> list[IscsiPath]:
         found = []
         for path in dict.fromkeys(paths):
-            with host.locks.tried(path.lock_name) as free:
-                if not free:
-                    found.append(path)
+            # The second is held by paths that a discovery has found, of which we do not know.
+            for name in (path.lock_name, path.late_lock_name):
+                with host.locks.tried(name) as free:
+                    if not free:
+                        found.append(path)
         return found
 
     if not call.wait_until(lambda: not busy(), what="paths under way", limit_s=_LATE_PATHS_S):

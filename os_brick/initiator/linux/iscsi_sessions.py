@@ -23,6 +23,8 @@ LOG = logging.getLogger(__name__)
 _RESOLVE_LIMIT_S = 30.0
 # A log-out that is stopped ends within seconds; one that goes well is soon over.
 _OTHER_LOGOUT_S = 130.0
+# How long one who has left a target to others sees to it that they leave it in their turn.
+_LAST_LOGOUT_S = 300.0
 
 
 def get_session(
@@ -38,6 +40,7 @@ def get_session(
         # Looked for under the lock: whoever held it before may just have made the session.
         session = logged_in(host, target)
         if session is not None:
+            open_iscsi.have_scans_left_to_us(host, call, target)
             return session, False
         with host.crowds.logins.taken(call, f"turn to log in to {target}"):
             return open_iscsi.log_in(host, call, target, chap, iface), True
@@ -68,6 +71,9 @@ def leave(host: Host, call: Call, target: Target) -> bool:
         )
     with host.locks.tried(target.lock_name) as mine:
         if not mine:
+            # He leaves it alone if he fails and it had no disk when he came.
+            late = call.later(f"last log-out of {target}", _LAST_LOGOUT_S)
+            call.side_by_side({str(target): partial(_leave_last, host, late, target)})
             return False
         with host.locks.held(call, [target.login_lock_name]):
             sessions = iscsi.find_sessions(host.sysfs, target)
@@ -75,6 +81,25 @@ def leave(host: Host, call: Call, target: Target) -> bool:
                 return False
             open_iscsi.log_out(host, call, target, sessions)
             return True
+
+
+def _leave_last(host: Host, call: Call, target: Target) -> None:
+    """Log out of a target when those who are attaching through it have failed."""
+
+    def is_used() -> bool:
+        sessions = iscsi.find_sessions(host.sysfs, target)
+        return not sessions or any(iscsi.is_used(host.sysfs, one) for one in sessions)
+
+    def is_free() -> bool:
+        with host.locks.tried(target.lock_name) as free:
+            return free
+
+    if call.wait_until(lambda: is_used() or is_free(), what=f"attaches by {target}"):
+        try:
+            if not is_used():
+                leave(host, call, target)
+        except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
+            LOG.warning("There were errors leaving %s, leftovers may remain: %s", target, exc)
 
 
 def _is_being_left(host: Host, target: Target) -> bool:

@@ -59,7 +59,9 @@ def read_map(sysfs: Tree, name: str) -> Map | None:
 
 def find_map_over(sysfs: Tree, disk: Disk) -> Map | None:
     """Return the multipath map that a disk is a path of."""
-    return find_map_on(sysfs, disk.name)
+    found = find_map_on(sysfs, disk.name)
+    # Looked at afterwards, so that it is no later disk of the same name that is in the map.
+    return found if found is not None and scsi.is_there(sysfs, disk) else None
 
 
 def find_map_on(sysfs: Tree, name: str) -> Map | None:
@@ -73,8 +75,12 @@ def find_map_on(sysfs: Tree, name: str) -> Map | None:
 
 def find_maps(sysfs: Tree, disks: Iterable[Disk]) -> list[Map]:
     """Return the multipath maps over any of the disks, each once."""
-    holders = (holder for disk in disks for holder in sysfs.names("block", disk.name, "holders"))
-    names = dict.fromkeys(holder for holder in holders if holder.startswith("dm-"))
+    names: dict[str, None] = {}
+    for disk in disks:
+        holders = sysfs.names("block", disk.name, "holders")
+        # Looked at afterwards, so that it is no later disk of the same name that they hold.
+        if holders and scsi.is_there(sysfs, disk):
+            names.update((holder, None) for holder in holders if holder.startswith("dm-"))
     maps = (read_map(sysfs, name) for name in names)
     return [one for one in maps if one is not None]
 
@@ -85,9 +91,17 @@ def member_names(sysfs: Tree, one: Map) -> list[str]:
 
 
 def read_members(sysfs: Tree, one: Map) -> list[Disk]:
-    """Return the disks that are paths of a map."""
+    """Return the disks that are paths of a map.
+
+    A map keeps the name of a path that has gone, which may be another volume's by then: that one
+    does not know of the map.
+    """
     disks = (scsi.read_disk_named(sysfs, name) for name in member_names(sysfs, one))
-    return [disk for disk in disks if disk is not None]
+    return [
+        disk
+        for disk in disks
+        if disk is not None and one.name in sysfs.names("block", disk.name, "holders")
+    ]
 
 
 def is_there(sysfs: Tree, one: Map) -> bool:

@@ -8,6 +8,8 @@ one directory.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from os_brick import exception
 from os_brick.initiator.linux import multipath, nodes
 from os_brick.initiator.linux.call import Call
@@ -29,10 +31,10 @@ def find_map(host: Host, text: str) -> Map | None:
         name = nodes.kernel_name(host, text)
         return None if name is None else multipath.read_map(host.sysfs, name)
     found = multipath.read_map(host.sysfs, text) if text.startswith("dm-") else None
-    return found or _find_by_link(host, text) or _find_by_search(host, text)
+    return found or find_by_link(host, text) or _find_by_search(host, text)
 
 
-def _find_by_link(host: Host, text: str) -> Map | None:
+def find_by_link(host: Host, text: str) -> Map | None:
     """Return the map that udev's link of a name or wwid leads to, if it is that map in truth."""
     for link in (f"/dev/disk/by-id/dm-uuid-mpath-{text}", f"/dev/mapper/{text}"):
         name = nodes.kernel_name(host, link)
@@ -47,6 +49,22 @@ def _find_by_search(host: Host, text: str) -> Map | None:
     for name in host.sysfs.names("block"):
         found = multipath.read_map(host.sysfs, name) if name.startswith("dm-") else None
         if found is not None and text in (found.wwid, found.label):
+            return found
+    return None
+
+
+def find_map_of(host: Host, wwids: Collection[str]) -> Map | None:
+    """Return the map of a volume that is known by any of these wwids.
+
+    :raises OSError: the host could not be looked at.
+    """
+    for wwid in wwids:
+        found = find_by_link(host, wwid)
+        if found is not None and found.wwid == wwid:
+            return found
+    for name in host.sysfs.names("block") if wwids else ():
+        found = multipath.read_map(host.sysfs, name) if name.startswith("dm-") else None
+        if found is not None and found.wwid in wwids:
             return found
     return None
 

@@ -108,6 +108,14 @@ def log_in(host: Host, call: Call, target: Target, chap: Credentials | None, ifa
         raise exception.FailedISCSITargetPortalLogin(text)
 
 
+def have_scans_left_to_us(host: Host, call: Call, target: Target) -> None:
+    """Have the sessions to come by a record that is there not scan by themselves. Never raises."""
+    try:
+        _Record(host, call, target).scan_by_hand()
+    except Exception as exc:  # noqa: BLE001 - there is a session, which is what was wanted
+        LOG.warning("The node record of %s could not be set to manual scans: %s", target, exc)
+
+
 def _restore(host: Host, call: Call, target: Target, before: dict[str, str]) -> None:
     """Leave the record as it was, also when the call's time is over."""
     _Record(host, call.later(f"record of {target}", _RECORD_LIMIT_S), target).restore(before)
@@ -239,6 +247,16 @@ class _Record:
     def not_at_boot(self) -> None:
         """Have its session not made at boot."""
         self._update({"node.startup": "manual"})
+
+    def scan_by_hand(self) -> None:
+        """Have its sessions leave scanning to us, if it can be told without a program that they do
+        not."""
+        portal = self._target.portal
+        settings = self._host.changes.node_settings(
+            self._call, self._target.iqn, portal.host, portal.port
+        )
+        if settings and settings.get("node.session.scan") != "manual":
+            self._set({"node.session.scan": "manual"})
 
     def delete(self) -> Result:
         """Remove the record; none there is as good."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from oslo_log import log as logging
 
@@ -52,10 +53,14 @@ class Readiness:
 def take_disk(host: Host, call: Call, disk: Disk) -> Attached:
     """Return one disk as the result.
 
-    :raises VolumeDeviceNotFound: it has no device node.
+    :raises VolumeDeviceNotFound: it has no device node, or has gone.
     """
     identity = scsi_volume.check_same_volume(host, [disk])
     _wait_for_node(host, call, disk.name)
+    if not scsi.is_there(host.sysfs, disk):
+        raise exception.VolumeDeviceNotFound(
+            device=disk.path, reason=f"{disk} has gone, its name may be another's by now."
+        )
     return Attached(disk.path, scsi_volume.preferred_wwid(host, identity), None, disk)
 
 
@@ -75,14 +80,22 @@ def take_map(
     :param choose: picks the disk that is returned if no map is made.
     :returns: a disk if no map is made, with a warning; None if no disk appeared.
     :raises WrongVolume: the paths lead to different volumes.
+    :raises VolumeDeviceNotFound: there is a map, but no I/O can go through it now: a disk below it
+        would be used beside it.
     :raises ProcessExecutionError: the map cannot be used.
     """
     one = waiting.wait()
-    disks = waiting.disks()
+    disks = waiting.present()
     if not disks:
         return None
+    if one is not None:
+        _remove_strangers(host, call, one, disks)
     scsi_volume.check_same_volume(host, disks, [one] if one else [])
     if one is None:
+        for unusable in multipath.find_maps(host.sysfs, disks):
+            raise exception.VolumeDeviceNotFound(
+                device=unusable.path, reason=f"{unusable} has no running path, or is being changed."
+            )
         if waiting.daemon() is False:
             LOG.warning("Multipathing is requested but the host doesn't support multipathing.")
         LOG.warning(
@@ -92,8 +105,39 @@ def take_map(
     scsi_volume.check_ready_for_io(host, call, one, readiness.attempts, readiness.interval_s)
     _wait_for_node(host, call, one.name)
     # Once more, now that all is settled: a path may have come up since.
-    scsi_volume.check_same_volume(host, waiting.disks(), [one])
+    disks = waiting.present()
+    scsi_volume.check_same_volume(host, disks, [one])
+    # Last of all, since names are used again: it is this map, and it is over these disks.
+    if set(disks).isdisjoint(multipath.read_members(host.sysfs, one)) or not is_there(host, one):
+        raise exception.VolumeDeviceNotFound(
+            device=one.path, reason=f"{one} has lost the paths of this attach, or has gone."
+        )
     return Attached(one.path, one.wwid, one, one)
+
+
+def _remove_strangers(host: Host, call: Call, one: Map, ours: Sequence[Disk]) -> None:
+    """Take those paths out of a map that have been there before and lead to another volume by now.
+
+    multipathd goes by the page that the kernel keeps of them: the array may have given their LUNs
+    to another volume since. Those that do not answer are left: nothing reaches anybody by them.
+    """
+    kept = {
+        disk: scsi.read_identity(host.sysfs, disk)
+        for disk in multipath.read_members(host.sysfs, one)
+        if disk not in ours and scsi.state(host.sysfs, disk) == "running"
+    }
+    asked = call.each(
+        {str(disk): partial(host.changes.inquire, call, disk) for disk in kept}, what="inquiries"
+    )
+    for disk, identity in kept.items():
+        answer = asked[str(disk)]
+        if answer.error is not None:
+            LOG.warning("Path %s of %s does not say who it is: %s", disk, one, answer.error)
+        elif answer.value is None or False in (
+            identity.same_as(answer.value),
+            answer.value.is_wwid(one.wwid),
+        ):
+            scsi_removal.remove_stale(host, call, disk)
 
 
 def _wait_for_node(host: Host, call: Call, name: str) -> None:

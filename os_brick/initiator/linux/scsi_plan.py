@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from os_brick.initiator.linux import block, multipath, nodes, scsi
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.identity import Identity
+from os_brick.initiator.linux.identity import Identity, from_udev
 from os_brick.initiator.linux.multipath import Map
 from os_brick.initiator.linux.scsi import Disk
 
@@ -21,6 +21,9 @@ class Removal:
     :ivar flush: kernel names of the devices that are written out first, the map before its paths.
     :ivar numbers: device numbers of all of them, ``major:minor``, under which udev knows them.
     :ivar identities: who the disks were when this was planned, as far as it was asked.
+    :ivar strangers: paths of the maps that say they are another volume by now.
+    :ivar others: paths of the maps that stay, since nothing says that they are the volume's, with
+        the identity that their map gives them.
     """
 
     disks: tuple[Disk, ...]
@@ -28,6 +31,8 @@ class Removal:
     flush: tuple[str, ...]
     numbers: tuple[str, ...] = ()
     identities: Mapping[Disk, Identity] = field(default_factory=dict)
+    strangers: tuple[Disk, ...] = ()
+    others: Mapping[Disk, Identity] = field(default_factory=dict)
 
     def __str__(self) -> str:
         maps = ", ".join(map(str, self.maps)) or "no map"
@@ -49,17 +54,29 @@ def plan(
         map with data that was never written stays without them.
     """
     found = dict.fromkeys(disks)
-    maps = list(dict.fromkeys((*multipath.find_maps(host.sysfs, found), *maps)))
     identities = {disk: scsi.read_identity(host.sysfs, disk) for disk in found}
     known = tuple(identities.values())
-    of_maps = {one: multipath.read_members(host.sysfs, one) for one in maps}
-    members = dict.fromkeys(disk for paths in of_maps.values() for disk in paths)
-    for disk in members:
-        if disk not in found:
-            identity = scsi.read_identity(host.sysfs, disk)
-            if any(identity.same_as(other) for other in known):
-                found[disk] = None
-                identities[disk] = identity
+    of_maps = {
+        one: paths
+        for one in dict.fromkeys((*multipath.find_maps(host.sysfs, found), *maps))
+        if not _is_anothers(host, one, paths := multipath.read_members(host.sysfs, one), identities)
+    }
+    maps = list(of_maps)
+    members = {disk: one for one, paths in of_maps.items() for disk in paths}
+    others: dict[Disk, Identity] = {}
+    strangers: list[Disk] = []
+    for disk, one in members.items():
+        identity = identities.get(disk) or scsi.read_identity(host.sysfs, disk)
+        of_map = identity.is_wwid(one.wwid)
+        if of_map is False:
+            strangers.append(disk)
+        if disk in found:
+            continue
+        if of_map or any(identity.same_as(other) for other in known):
+            found[disk] = None
+            identities[disk] = identity
+        else:
+            others[disk] = from_udev(one.wwid)
     used = nodes.kernel_name(host, path_used)
     flush = [one.name for one in maps]
     named = used in {*(disk.name for disk in found), *(one.name for one in maps)}
@@ -78,7 +95,32 @@ def plan(
     names = [*(one.name for one in maps), *(disk.name for disk in found if disk.name)]
     numbers = (host.sysfs.text("block", name, "dev") for name in names)
     return Removal(
-        tuple(found), tuple(maps), tuple(flush), tuple(filter(None, numbers)), identities
+        tuple(found),
+        tuple(maps),
+        tuple(flush),
+        tuple(filter(None, numbers)),
+        identities,
+        tuple(strangers),
+        others,
+    )
+
+
+def _is_anothers(
+    host: Host, one: Map, members: list[Disk], identities: Mapping[Disk, Identity]
+) -> bool:
+    """Tell whether a map is another volume's, which lives by other paths: the array has given the
+    LUN of those that are the volume's now to it since they joined.
+
+    A map all paths of which have come to the volume is nobody else's: its data would be lost with
+    them.
+    """
+    if any(
+        identities[disk].is_wwid(one.wwid) is not False for disk in members if disk in identities
+    ):
+        return False
+    others = [disk for disk in members if disk not in identities]
+    return len(others) < len(members) and any(
+        scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid) for disk in others
     )
 
 

@@ -99,6 +99,7 @@ def carry_out(
         # Whatever is still in memory must not reach the other volume.
         errors.add_exception(type(wrong), wrong, None)
         _fail_requests(host, call, removal.disks)
+        _remove_strangers(host, call, removal, errors)
         flushed = False
     else:
         flushed = _flush(host, call, removal, force, errors, flush_limit_s)
@@ -146,6 +147,13 @@ def find_users(host: Host, call: Call, removal: Removal) -> list[str]:
     return users
 
 
+def find_users_of(host: Host, call: Call, disk: Disk) -> list[str]:
+    """Return who uses a disk, or the map that it is a path of."""
+    over = multipath.find_map_over(host.sysfs, disk)
+    removal = Removal((disk,), (), ()) if over is None else Removal((), (over,), ())
+    return find_users(host, call, removal)
+
+
 def _openers(host: Host, call: Call, one: Map) -> list[str]:
     """Return that a map is open, by whomever; ``multipath -f`` would refuse it."""
     count = host.changes.open_count(call, one.label)
@@ -173,10 +181,19 @@ def _find_wrong_volume(host: Host, call: Call, removal: Removal) -> exception.Wr
     """
     if not removal.flush:
         return None
+    # After a rescan the kernel believes what a path says now; the map is of what it said before.
+    for disk in removal.strangers:
+        return exception.WrongVolume(
+            device=str(disk),
+            reason=f"It leads to {scsi.read_identity(host.sysfs, disk)} now, and its map is of "
+            "another volume. Its data was not written; detach with force to remove it.",
+        )
     # By the page that was read first: a rescan meanwhile makes the kernel believe the new volume's.
     kept = {
-        disk: removal.identities.get(disk) or scsi.read_identity(host.sysfs, disk)
-        for disk in removal.disks
+        disk: removal.identities.get(disk)
+        or removal.others.get(disk)
+        or scsi.read_identity(host.sysfs, disk)
+        for disk in (*removal.disks, *removal.others)
         if disk.name and scsi.state(host.sysfs, disk) == "running"
     }
     asked = call.each(
@@ -191,6 +208,16 @@ def _find_wrong_volume(host: Host, call: Call, removal: Removal) -> exception.Wr
                 "another volume. Its data was not written; detach with force to remove it.",
             )
     return None
+
+
+def _remove_strangers(
+    host: Host, call: Call, removal: Removal, errors: exception.ExceptionChainer
+) -> None:
+    """With force: have no path of the maps to another volume that is not removed anyway."""
+    for disk in removal.strangers:
+        if disk not in removal.disks:
+            with errors.context(True, "Removing %s failed", disk):
+                remove_stale(host, call, disk)
 
 
 # -- flush -----------------------------------------------------------------------------------
@@ -215,6 +242,10 @@ def _flush(
             with errors.context(force, "Writing out %s failed, its data may be lost", name):
                 done = False
                 block.sync(host, call, f"/dev/{name}", limit_s)
+                if not _has_name(host, removal, name):
+                    raise exception.BrickException(
+                        f"{name} has gone, whether its data was written out is not known."
+                    )
                 done = True
         finally:
             if not done and force:
@@ -223,6 +254,13 @@ def _flush(
         if not done:
             break
     return done
+
+
+def _has_name(host: Host, removal: Removal, name: str) -> bool:
+    """Tell whether a name still is that of the volume's own disk or map."""
+    return any(
+        one.name == name and multipath.is_there(host.sysfs, one) for one in removal.maps
+    ) or any(disk.name == name and scsi.is_there(host.sysfs, disk) for disk in removal.disks)
 
 
 def _fail_requests(host: Host, call: Call, disks: Iterable[Disk]) -> None:

@@ -74,6 +74,12 @@ def find_or_scan(
     :returns: None if it did not appear.
     """
     disk = look()
+    if disk is None and coming():
+        # What an earlier scan has found, of a killed attach for one, may be another volume as well.
+        call.wait_until(
+            lambda: look() or not coming() or enough(), what="disk of the LUN", limit_s=_DRIVER_S
+        )
+        disk = look()
     if disk is not None and _is_current(host, call, disk):
         return Found(disk, was_there=True)
     if enough():
@@ -117,6 +123,12 @@ def _is_current(host: Host, call: Call, disk: Disk) -> bool:
     kept = scsi.read_identity(host.sysfs, disk)
     says = host.changes.inquire(call, disk)
     same = None if says is None else kept.same_as(says)
+    over = multipath.find_map_over(host.sysfs, disk)
+    if over is not None and says is not None and says.is_wwid(over.wwid) is False:
+        same = False  # it was scanned anew, but is in the map of the other volume still
+    if says is None and (users := scsi_removal.find_users_of(host, call, disk)):
+        # An array may not show a LUN for a moment. Nothing can be written to another volume.
+        raise OSError(f"{disk} has no LUN now but is in use, it is left: {'; '.join(users)}")
     if says is None or same is False:
         scsi_removal.remove_stale(host, call, disk)
         return False
@@ -206,6 +218,11 @@ class MapWait:
     _asked: bool = False
     _refused: bool = False
 
+    def present(self) -> list[Disk]:
+        """Return the disks that have appeared and are there still: the name of one that has gone
+        may be another volume's."""
+        return [disk for disk in self.disks() if scsi.is_there(self.host.sysfs, disk)]
+
     def wait(self) -> Map | None:
         """Return the map when it is set up and no path is under way; None if there is no disk or no
         map."""
@@ -228,7 +245,7 @@ class MapWait:
                     return None
 
     def _look(self) -> Map | _Next | None:
-        disks = self.disks()
+        disks = self.present()
         if not disks:
             return None if self.pending() else _Next.NOTHING_FOUND
         for one in multipath.find_maps(self.host.sysfs, disks):
@@ -263,8 +280,10 @@ class MapWait:
 
     def _ask(self) -> None:
         """Have multipathd make a map though ``find_multipaths`` would not."""
+        disks = self.present()
+        if not disks:
+            return  # gone since they were looked at
         self._asked = True
-        disks = self.disks()
         identity = check_same_volume(self.host, disks)
         wwid = preferred_wwid(self.host, identity)
         if wwid:

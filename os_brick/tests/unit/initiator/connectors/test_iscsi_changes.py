@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What others do meanwhile: they end sessions and make new ones, give a LUN to another volume, and
+so the kernel's names and numbers become another volume's."""
+
+from __future__ import annotations
+
+import pytest
+from oslo_concurrency import processutils
+
+from os_brick import exception
+from os_brick.testing import FakeHost
+from os_brick.testing.storage import Unit, Volume
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import disk_names
+
+BOTH = pytest.mark.parametrize("multipath", [False, True])
+
+
+def end_sessions(host: FakeHost) -> None:
+    """Have somebody who shares no lock with us (an operator, a service without this library) log
+    out of all targets."""
+    for session in host.sessions.all():
+        host.sessions.end(session)
+
+
+def begin_session(host: FakeHost, volume: Volume, *, scans: bool = True) -> None:
+    """Have such a one log in to a volume's target; its disk gets the first name that is free."""
+    target = volume.target
+    host.sessions.create(target.iqn, target.portals[0], target, 0, scans=scans)
+
+
+def change_over(host: FakeHost, volume: Volume, *, scans: bool = True) -> None:
+    """Have such a one end all sessions and begin one to another volume, which gets their names and
+    numbers."""
+    end_sessions(host)
+    begin_session(host, volume, scans=scans)
+
+
+def shown_as(volume: Volume, lun: int) -> Volume:
+    """Have the array show a volume under another LUN, and return it so."""
+    target = volume.target
+    again = target.volume(volume.unit, [lun] * len(target.portals), None, None)
+    again.map()
+    return again
+
+
+def units(host: FakeHost) -> list[Unit | None]:
+    """Return what the SCSI disks lead to, by name."""
+    return [disk.storage()[1] for disk in host.disks()]
+
+
+# -- attach ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("daemon", ["stopped", "slow"])
+def test_a_name_that_another_volume_has_by_now_is_not_returned(
+    fake_host: FakeHost, daemon: str
+) -> None:
+    """The disk goes, and its name is used again, while the attach waits for more: for a log-in
+    under way, or for the map."""
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    other = fake_host.iscsi_target(["10.0.9.9:3260"]).lun(1)
+    if daemon == "stopped":
+        fake_host.multipathd.stop()
+        volume.target.portals[1].hang()
+    else:
+        fake_host.delays.multipath_build_s = 3
+        volume.target.portals[1].refuse()
+    fake_host.at(1, lambda: change_over(fake_host, other))
+    connector = fake_host.connector(use_multipath=True)
+    with pytest.raises(exception.VolumeDeviceNotFound, match="no device appeared"):
+        connector.connect_volume(volume.properties)
+    assert disk_names(fake_host) == ["sda"]
+    assert units(fake_host) == [other.unit]
+
+
+def test_a_path_of_the_map_that_leads_to_another_volume_by_now_is_removed(
+    fake_host: FakeHost,
+) -> None:
+    """The service was killed and left its devices here. The array unmapped the volume, gave its LUN
+    to another one, and shows it to this host again under a new LUN: multipathd would have both
+    LUNs in one map."""
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    volume.remap()
+    again = shown_as(volume, 5)
+    info = connector.connect_volume(again.properties)
+    (over,) = fake_host.multipathd.maps()
+    assert info["path"] == f"/dev/{over.name}"
+    assert [path.storage()[1] for path in over.slaves] == [volume.unit, volume.unit]
+
+
+@BOTH
+def test_a_device_that_was_coming_before_is_asked_who_it_is(
+    fake_host: FakeHost, multipath: bool
+) -> None:
+    """A killed attach has had the LUN scanned; the disk comes when the LUN is another volume's."""
+    target = fake_host.iscsi_target(portals=1)
+    volume = target.lun(1)
+    session = fake_host.sessions.create(target.iqn, target.portals[0], target, 0, scans=False)
+    fake_host.delays.disk_s = 4
+    fake_host.sessions.rescan(session)
+    fake_host.delays.disk_s = 0.005
+    other = volume.remap()
+    info = fake_host.connector(use_multipath=multipath).connect_volume(other.properties)
+    assert info["scsi_wwn"] == other.wwid
+    assert units(fake_host) == [other.unit]
+
+
+def test_the_next_session_with_the_hosts_number_is_not_scanned(fake_host: FakeHost) -> None:
+    """The session ends while the attach waits for a LUN that is not mapped yet; that LUN of the
+    next session is somebody else's volume."""
+    volume = fake_host.iscsi_target().lun(1, mapped=False)
+    other = fake_host.iscsi_target(["10.0.9.9:3260"]).lun(1)
+    fake_host.at(1, lambda: change_over(fake_host, other, scans=False))
+    with pytest.raises(exception.VolumeDeviceNotFound, match="did not show the LUN"):
+        fake_host.connector().connect_volume(volume.properties)
+    assert [session.iqn for session in fake_host.sessions.all()] == [other.target.iqn]
+    assert disk_names(fake_host) == []
+
+
+def test_a_volume_in_use_gets_no_second_disk_by_a_portal_that_is_back(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector()
+    volume.target.portals[0].refuse()
+    info = connector.connect_volume(volume.properties)
+    volume.target.portals[0].restore()
+    fake_host.pass_time(1)
+    there = fake_host.inventory()
+    with fake_host.open(info["path"]):
+        assert connector.connect_volume(volume.properties) == info
+    assert fake_host.inventory() == there
+
+
+# -- detach: the LUN -------------------------------------------------------------------------
+@pytest.mark.parametrize("plural", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_is_written_to_the_volume_that_a_rescan_has_found(
+    fake_host: FakeHost, plural: bool, known: bool, force: bool
+) -> None:
+    """After an operator's ``iscsiadm --rescan`` the kernel says of the paths that they are the
+    volume that has the LUN now; the map with the data still is of the first one."""
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    fake_host.write(info["path"], b"of the first")
+    other = volume.remap()
+    for disk in fake_host.disks():
+        assert disk.device is not None
+        fake_host.scsi.rescan(disk.device)
+    fake_host.pass_time(1)
+    there = fake_host.inventory()
+    properties = volume.connection(plural=plural, device_path=info["path"])
+    told = info if known else None
+    if force:
+        with pytest.raises(exception.ExceptionChainer, match=r"WrongVolume.*was not written"):
+            connector.disconnect_volume(properties, told, force=True)
+        assert fake_host.leftovers() == []
+    else:
+        with pytest.raises(exception.WrongVolume, match="was not written"):
+            connector.disconnect_volume(properties, told)
+        assert fake_host.inventory() == there
+    assert other.data == b""
+
+
+@BOTH
+@pytest.mark.parametrize("plural", [False, True])
+def test_a_second_detach_leaves_the_volume_alone_that_has_another_lun_by_now(
+    fake_host: FakeHost, multipath: bool, plural: bool
+) -> None:
+    """A service that has not heard of its success detaches once more, when another one uses the
+    same volume under another LUN."""
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=multipath)
+    properties = volume.connection(plural=plural)
+    info = connector.connect_volume(properties)
+    fake_host.pass_time(1)
+    connector.disconnect_volume(properties, info)
+    volume.vanish()
+    again = connector.connect_volume(shown_as(volume, 5).connection(plural=plural))
+    fake_host.pass_time(1)
+    there = fake_host.inventory()
+    connector.disconnect_volume(properties, info)
+    assert fake_host.inventory() == there
+    assert fake_host.device(again["path"]).storage()[1] is volume.unit
+
+
+# -- detach: sessions and names --------------------------------------------------------------
+@pytest.mark.parametrize("known", [False, True])
+def test_data_in_a_map_that_its_path_has_not_joined_again_is_not_given_up(
+    fake_host: FakeHost, known: bool
+) -> None:
+    """The disk of the new session says that it is the volume, but what was written is in the map,
+    which multipathd was not there to give the disk to."""
+    volume = fake_host.iscsi_target().lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    fake_host.write(info["path"], b"data")
+    fake_host.multipathd.stop()
+    change_over(fake_host, volume)
+    fake_host.pass_time(1)
+    properties = volume.connection(plural=False, device_path=info["path"])
+    with pytest.raises(processutils.ProcessExecutionError, match="sync /dev/dm-0"):
+        connector.disconnect_volume(properties, info if known else None)
+    assert fake_host.lost == []
+    fake_host.restart_multipathd()
+    fake_host.pass_time(1)
+    connector.disconnect_volume(properties, info if known else None)
+    assert volume.data == b"data"
+    assert fake_host.leftovers() == []
+
+
+def test_a_map_is_not_taken_for_nothing_when_its_paths_name_is_anothers(
+    fake_host: FakeHost,
+) -> None:
+    """The map has lost its only path, and the name of that path is another volume's by now."""
+    volume = fake_host.iscsi_target().lun(1)
+    other = fake_host.iscsi_target(["10.0.9.9:3260"]).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    fake_host.write(info["path"], b"data")
+    fake_host.multipathd.stop()
+    change_over(fake_host, other)
+    fake_host.pass_time(1)
+    properties = volume.connection(plural=False, device_path=info["path"])
+    with pytest.raises(exception.BrickException, match=r"dm-0 .* has no path left.*cannot be told"):
+        connector.disconnect_volume(properties, None)
+    assert [one.wwid for one in fake_host.multipathd.maps()] == [volume.wwid]
+    assert units(fake_host) == [other.unit]
+    assert fake_host.lost == []
+
+
+def test_a_write_out_of_the_disk_that_has_the_name_by_now_is_no_success(
+    fake_host: FakeHost,
+) -> None:
+    """The detach waits for udev or LVM, which look at the disk for a moment; meanwhile the disk
+    goes with its data, and another one gets its name."""
+    volume = fake_host.iscsi_target().lun(1)
+    other = fake_host.iscsi_target(["10.0.9.9:3260"]).lun(1)
+    fake_host.multipathd.stop()
+    connector = fake_host.connector()
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    fake_host.write(info["path"], b"data")
+    opening = fake_host.open(info["path"], exclusive=True)
+    fake_host.after(2, lambda: change_over(fake_host, other))
+    fake_host.after(3, opening.close)
+    with pytest.raises(exception.BrickException, match="sda has gone"):
+        connector.disconnect_volume(volume.properties, info)
+    assert [one.data for one in fake_host.lost] == [b"data"]
+    assert disk_names(fake_host) == ["sda"]
+    assert units(fake_host) == [other.unit]
