@@ -59,6 +59,29 @@ def test_a_slow_log_out_leaves_the_link_of_the_next_volume(
     assert two[0].leads_to == (f"/dev/mapper/{two[0].label}" if opened else "/dev/sda")
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_slow_log_out_leaves_the_link_of_the_next_volume_by_a_map(
+    fake_host: FakeHost, opened: bool
+) -> None:
+    fake_host.delays.logout_s = 20
+    one = Connected(fake_host)
+    two: list[Connected] = []
+
+    def attach_two() -> None:
+        fake_host.pass_time(2)  # the map is gone, the session of its path is not
+        two.append(Connected(fake_host, lun=2))
+        if opened:
+            two[0].attach()
+
+    assert side_by_side(fake_host, one.disconnect, attach_two) == [None, None]
+    assert two[0].link == one.link
+    assert two[0].leads_to == (f"/dev/mapper/{two[0].label}" if opened else "/dev/dm-0")
+    if opened:
+        two[0].detach()
+    two[0].disconnect()
+    assert fake_host.leftovers() == []
+
+
 def test_a_link_that_fails_leaves_what_was_connected_before(fake_host: FakeHost) -> None:
     one = SinglePath(fake_host)
     one.attach()
