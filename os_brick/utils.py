@@ -442,10 +442,10 @@ def connect_volume_undo_prepare_result(
                     args = (device_info, *args[1:])
                 else:
                     kwargs["device_info"] = device_info
-            before = _instance_at(self, path) if unlink_after else None
+            before = _instances_at(self, path, link) if unlink_after else (None, None)
             result = func(self, connection_properties, *args, **kwargs)
             if unlink_after:
-                _unlink_quietly(self, link, path, before)
+                _unlink_quietly(self, link, path, before, connection_properties)
             return result
 
         return wrapper
@@ -469,23 +469,30 @@ def _has_link(connector: object, link: str) -> bool:
     return os.path.islink(link)
 
 
-def _instance_at(connector: object, path: str) -> object:
-    """Return what tells the device at a path from a later one there; None if there is none or
-    nobody can say."""
+def _instances_at(connector: object, path: str, link: str) -> tuple[object, object]:
+    """Return what tells the device at a path, and the link, from later ones there; None if there
+    is none or nobody can say."""
     if hasattr(type(connector), "_device_instance"):
         with contextlib.suppress(OSError):
-            return connector._device_instance(path)  # type: ignore[attr-defined]
-    return None
+            made = connector._link_instance(link)  # type: ignore[attr-defined]
+            return connector._device_instance(path), made  # type: ignore[attr-defined]
+    return None, None
 
 
-def _unlink_quietly(connector: object, link: str, path: str, before: object) -> None:
+def _unlink_quietly(
+    connector: object,
+    link: str,
+    path: str,
+    before: tuple[object, object],
+    properties: Mapping[str, Any],
+) -> None:
     """Remove the link of a volume that was detached.
 
     :param before: what was at the volume's path before.
     """
     try:
         if hasattr(type(connector), "_is_link_of_another") and connector._is_link_of_another(  # type: ignore[attr-defined]
-            link, path, before
+            link, path, before, properties
         ):
             LOG.info("%s stays: it is another volume's by now", link)
             return

@@ -135,6 +135,7 @@ class RaidMethods(HasHost):
         except OSError:
             return ""
 
-    @staticmethod
-    def _name_of(drive: str) -> str:
-        return drive.removeprefix(_DEV)
+    def _name_of(self, drive: str) -> str:
+        """Return a drive's kernel name, by which sysfs shows what holds it."""
+        name = drive.removeprefix(_DEV)
+        return nodes.kernel_name(self.host, _DEV + name) or name

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from oslo_config import cfg
@@ -136,18 +136,43 @@ class BaseLinuxConnector(initiator_connector.InitiatorConnector, HasHost):
         name = nodes.kernel_name(self.host, path)
         return None if name is None else self.host.sysfs.instance("class/block", name)
 
-    def _is_link_of_another(self, link: str, path: str, before: object) -> bool:
+    def _link_instance(self, link: str) -> object:
+        """Return what tells a link from a later one of its name; None if there is none (for
+        :mod:`os_brick.utils`)."""
+        try:
+            found = os.lstat(self.host.dev.path(link.removeprefix(_DEV)))
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _is_link_of_another(
+        self,
+        link: str,
+        path: str,
+        before: tuple[object, object],
+        connection_properties: Mapping[str, Any],
+    ) -> bool:
         """Tell, after a detach, whether the link named after its device's path belongs to another
         volume, to which the kernel has given the device's name.
 
         It may have had it before already: a detach may come late, or once more.
 
-        :param before: the device at the path before the detach, None if there was none.
+        :param before: the device at the path before the detach, None if there was none; and the
+            link as it was then.
         """
         now = self._device_instance(path)
         if now is None:
             return False
-        return now != before or not self._device_may_stay or self._leads_to_mapping(link)
+        device, own_link = before
+        if now != device:  # the next one's user has made a link of his own, or has none
+            return self._link_instance(link) != own_link
+        if not self._device_may_stay or self._leads_to_mapping(link):
+            return True
+        return not self._is_device_of(path, connection_properties)
+
+    def _is_device_of(self, path: str, connection_properties: Mapping[str, Any]) -> bool:
+        """Tell whether the device that is at a path after the volume's detach is the volume's."""
+        return True
 
     def _leads_to_mapping(self, link: str) -> bool:
         """Tell whether a link leads to a mapping that is there, of an encryptor."""

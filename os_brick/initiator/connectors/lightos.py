@@ -264,6 +264,10 @@ class LightOSConnector(base.BaseLinuxConnector):
                 self._send("add", connection_properties)
                 raise
 
+    def _is_device_of(self, path: str, connection_properties: Mapping[str, Any]) -> bool:
+        found = lightos_device.find(self.host, LightOSVolume.parse(connection_properties))
+        return path in {one.path for one in found}
+
     def _settle(
         self, call: Call, volume: LightOSVolume, force: bool, errors: exception.ExceptionChainer
     ) -> None:

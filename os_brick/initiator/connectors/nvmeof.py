@@ -305,7 +305,7 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                     call,
                     volume,
                     {array: one for array, one in arrays.items() if array not in doomed},
-                    [] if doomed else [head for head in legs if head not in wrong],
+                    {} if doomed else {one: disks[one] for one in disks if one not in wrong},
                     writable=self._is_writable(presences, wrong),
                     force=force,
                     errors=errors,
@@ -352,6 +352,15 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                 if presence.doubt is not None:
                     raise presence.doubt
         return presences
+
+    def _is_device_of(self, path: str, connection_properties: Mapping[str, Any]) -> bool:
+        volume = NvmeVolume.parse(connection_properties)
+        call = Call(f"look for {volume}", self.host.clock, _HELPER_LIMIT_S)
+        identity = self.host.nvme.read_identity(call)
+        presences = nvme_presence.find_volume(self.host, call, volume, identity, path)
+        heads = [head for presence in presences for head in presence.heads]
+        ours = (*heads, *md.find_array(self.host.sysfs, heads))
+        return nodes.kernel_name(self.host, path) in ours
 
     def _is_writable(self, presences: Sequence[Presence], wrong: Collection[str]) -> bool:
         return any(
@@ -402,8 +411,8 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
                 nvme_resize.extend(self.host, call, presence.namespaces) for presence in presences
             ]
             legs = [head for presence in presences for head in presence.heads]
-            if volume.is_replicated or md.find_array(self.host.sysfs, legs):
-                return nvme_replicas.grow(self.host, call, volume)
+            if nvme_replicas.is_array(self.host, volume, legs):
+                return nvme_replicas.grow(self.host, call, volume, legs)
             return sizes[0]
 
     @staticmethod
@@ -434,8 +443,9 @@ class NVMeOFConnector(nvmeof_raid.RaidMethods, base.BaseLinuxConnector):
         heads = [head for presence in presences for head in presence.heads]
         if not heads:
             self._raise_doubt(presences)
-        if volume.alias and (volume.is_replicated or md.find_array(self.host.sysfs, heads)):
-            there = nodes.kernel_name(self.host, volume.md_path) is not None
+        if volume.alias and nvme_replicas.is_array(self.host, volume, heads):
+            named = nodes.kernel_name(self.host, volume.md_path)
+            there = named in nvme_replicas.arrays_of(self.host, volume, heads)
             return [volume.md_path] if there else []
         return [f"/dev/{head}" for head in heads if self.host.dev.exists(head)]
 

@@ -8,7 +8,7 @@ udev or by mdadm itself. See md(4) and mdadm(8).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,8 +32,10 @@ _STOP_PAUSE_S = 0.5
 _UDEV_S = 4.0
 _EMPTY_S = 2.0
 _EMPTY_TRIES = 3
-# blkid(8): 2 if nothing was recognised.
+# blkid(8): 2 if nothing was recognised, 8 if several things were.
 _NOTHING_RECOGNISED = 2
+_AMBIVALENT = 8
+_MEMBER = "linux_raid_member"
 _NO_MEMBER = "No md superblock detected"
 _WORD = re.compile(r"[\w/-]+")
 
@@ -64,7 +66,8 @@ def find_array(sysfs: Tree, disks: Iterable[str]) -> list[str]:
     """Return the kernel names of the arrays that have any of some disks as members."""
     found: dict[str, None] = {}
     for disk in disks:
-        for holder in sysfs.names("block", disk, "holders"):
+        # By its class: a partition has no folder of its own below /sys/block.
+        for holder in sysfs.names("class/block", disk, "holders"):
             if sysfs.exists("block", holder, "md"):
                 found[holder] = None
     return list(found)
@@ -162,13 +165,34 @@ def signature_of(host: Host, call: Call, disk: str) -> str:
 
     :raises ProcessExecutionError: it could not be read.
     """
-    result = host.programs.run(
-        call, "blkid", "--probe", "--output", "export", f"/dev/{disk}", limit_s=60.0
-    )
+    result = _probe(host, call, disk)
     if result.code == _NOTHING_RECOGNISED:
         return ""
     told = dict(line.partition("=")[::2] for line in result.check().out.splitlines())
     return told.get("TYPE") or told.get("PTTYPE") or told.get("USAGE") or ""
+
+
+def is_member(host: Host, call: Call, disk: str) -> bool:
+    """Tell whether a disk is a member of an array; asks mdadm only where blkid does not know, for
+    it need not be installed.
+
+    :raises ProcessExecutionError: it could not be read.
+    """
+    result = _probe(host, call, disk)
+    if result.code == _NOTHING_RECOGNISED:  # that is what it says of an unreadable disk too
+        _check_readable(host, call, disk)
+        result = _probe(host, call, disk)
+    if result.code == _AMBIVALENT:
+        return examine(host, call, disk) is not None
+    if result.code == _NOTHING_RECOGNISED:
+        return False
+    return f"TYPE={_MEMBER}" in result.check().out.splitlines()
+
+
+def _probe(host: Host, call: Call, disk: str) -> Result:
+    return host.programs.run(
+        call, "blkid", "--probe", "--output", "export", f"/dev/{disk}", limit_s=60.0
+    )
 
 
 def choose(superblocks: Sequence[Superblock]) -> tuple[list[Superblock], list[Superblock]]:
@@ -230,14 +254,17 @@ def assemble(host: Host, call: Call, path: str, disks: Collection[str], read_onl
     run(host, call, "--assemble", "--run", path, *options, *members).check()
 
 
-def add_again(host: Host, call: Call, path: str, disk: str) -> None:
+def add_again(host: Host, call: Call, path: str, disk: str, check: Callable[[], None]) -> None:
     """Give an array a member back that it went without: what it missed is copied to it.
 
+    :param check: raises if the disk's name is not its own any more.
     :raises ProcessExecutionError: mdadm could not.
     """
     member = f"/dev/{disk}"
     # With the bitmap only what was written meanwhile is copied; without it, everything.
+    check()
     if run(host, call, "--manage", path, "--re-add", member).code != 0:
+        check()
         run(host, call, "--manage", path, "--add", member).check()
 
 

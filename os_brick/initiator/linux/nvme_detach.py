@@ -62,9 +62,10 @@ def detach(
                 continue
             with errors.context(force, "Writing out %s failed, its data may be lost", head):
                 _flush(host, call, presence, head, force, flush_limit_s)
-    for head in heads:
-        with errors.context(force, "Removing the map over %s failed", head):
-            _remove_map(host, call, head, flush_limit_s)
+    for presence in presences:
+        for head in presence.heads:
+            with errors.context(force, "Removing the map over %s failed", head):
+                _remove_map(host, call, presence, head, flush_limit_s)
     _disconnect_all(host, call, presences, force, errors)
 
 
@@ -92,7 +93,7 @@ def find_wrong(
     return found
 
 
-def _remove_map(host: Host, call: Call, head: str, limit_s: float) -> None:
+def _remove_map(host: Host, call: Call, presence: Presence, head: str, limit_s: float) -> None:
     """Remove the map that multipathd has made over a disk, where there is no native multipath.
 
     Nobody was given it, but it would stay behind, and keep the disk.
@@ -101,6 +102,10 @@ def _remove_map(host: Host, call: Call, head: str, limit_s: float) -> None:
     """
     one = multipath.find_map_on(host.sysfs, head)
     if one is None:
+        return
+    # Looked at afterwards, so that it is no later disk of the same name that it is on.
+    paths = [path for path in presence.namespaces if path.head == head]
+    if not any(nvme_namespaces.is_shown(host.sysfs, path) for path in paths):
         return
     result = multipath.remove_map(host, call, one.label, limit_s)
     call.wait_until(

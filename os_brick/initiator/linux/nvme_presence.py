@@ -56,7 +56,8 @@ class Presence:
         """Tell whether a namespace on one of the controllers is this one."""
         if self.target.ids:
             return bool(self.target.ids.fits(one.ids))
-        return one.head in self.heads
+        # Its name may be another's by now, that has other identifiers.
+        return any(one.head == known.head and one.ids == known.ids for known in self.namespaces)
 
 
 def find_volume(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from oslo_concurrency import processutils
 from oslo_log import log as logging
@@ -60,6 +61,9 @@ def bring_up(
     :raises NotFound: the array did not appear.
     """
     with call.step(f"array {volume.alias}"):
+        if volume.is_replicated is None and not md.is_member(host, call, disks[0]):
+            _check_legs(attempts)
+            return f"/dev/{disks[0]}"
         examined = [md.examine(host, call, disk) for disk in disks]
         members = [one for one in examined if one is not None]
         _check_legs(attempts)
@@ -67,7 +71,8 @@ def bring_up(
             return f"/dev/{disks[0]}"
         if members:
             _add_blank(host, call, volume, disks, members)
-            start(host, call, volume.md_path, members, volume.read_only)
+            check = partial(_check_legs, attempts)
+            start(host, call, volume.md_path, members, volume.read_only, check)
         else:
             _create(host, call, volume, disks, attempts)
         md.wait_for_node(host, call, volume.md_path, disks)
@@ -126,19 +131,27 @@ def _create(
 
 
 def start(
-    host: Host, call: Call, path: str, members: Sequence[md.Superblock], read_only: bool
+    host: Host,
+    call: Call,
+    path: str,
+    members: Sequence[md.Superblock],
+    read_only: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Have the array of some members run under a path, with every member that is here.
 
     udev may have started it already, under this name or another, whole or not.
 
+    :param check: raises if a member's name is not its own any more; asked before each use of names.
     :raises BrickException: they do not belong together, or it could not be started.
     """
     fresh, stale = md.choose(members)
     names = [one.disk for one in fresh]
     for attempt in range(1, _ASSEMBLE_TRIES + 1):
+        check()
         if _settle_running(host, call, path, [*names, *(one.disk for one in stale)]) is not None:
             break
+        check()
         try:
             md.assemble(host, call, path, names, read_only)
             break
@@ -152,7 +165,7 @@ def start(
         there = set(md.members_of(host.sysfs, array))
         for disk in [*names, *(one.disk for one in stale)]:
             if disk not in there:
-                _add_again(host, call, path, disk)
+                _add_again(host, call, path, disk, check)
 
 
 def _settle_running(host: Host, call: Call, path: str, disks: Sequence[str]) -> str | None:
@@ -168,9 +181,9 @@ def _settle_running(host: Host, call: Call, path: str, disks: Sequence[str]) -> 
     return None
 
 
-def _add_again(host: Host, call: Call, path: str, disk: str) -> None:
+def _add_again(host: Host, call: Call, path: str, disk: str, check: Callable[[], None]) -> None:
     try:
-        md.add_again(host, call, path, disk)
+        md.add_again(host, call, path, disk, check)
     except processutils.ProcessExecutionError as exc:
         # The array runs on the others; with the next attach it is tried again.
         LOG.warning("%s could not be given back to array %s: %s", disk, path, exc)
@@ -209,7 +222,7 @@ def end(
     call: Call,
     volume: NvmeVolume,
     arrays: Mapping[str, int],
-    legs: Collection[str],
+    legs: Mapping[str, int],
     *,
     writable: bool,
     force: bool,
@@ -218,7 +231,7 @@ def end(
 ) -> None:
     """Write a volume's arrays out and stop them.
 
-    :param legs: the disks that they are of, and nobody else's array.
+    :param legs: the disks that they are of, and nobody else's array, with their instances.
     :param writable: whether any leg can be written to; with ``force`` it is not tried otherwise.
     :raises DeviceInUse: somebody uses it (also with ``force``, into ``errors``).
     :raises ProcessExecutionError: its data is not known to be on the storage (without ``force``).
@@ -244,19 +257,26 @@ def end(
     md.unlink(host, call, volume.md_path)
 
 
-def _stop_added_late(host: Host, call: Call, legs: Collection[str]) -> None:
+def _stop_added_late(host: Host, call: Call, legs: Mapping[str, int]) -> None:
     """Stop what udev makes of legs when it comes to an event from before their array's end: its
     rule has mdadm add each member that it sees to an array (``mdadm --incremental``).
 
     :raises DeviceInUse: somebody uses it.
     """
 
+    def made() -> dict[str, int]:
+        found = instances(host, md.find_array(host.sysfs, legs))
+        # A leg's name may be another volume's by now, and the array on it that one's.
+        same = {leg for leg, one in instances(host, legs).items() if one == legs[leg]}
+        ours = md.find_array(host.sysfs, same)
+        return {array: one for array, one in found.items() if array in ours}
+
     def is_through() -> bool:
-        return bool(md.find_array(host.sysfs, legs)) or not udev.has_events(host)
+        return bool(made()) or not udev.has_events(host)
 
     for _ in range(_LATE_TRIES):
         call.wait_until(is_through, what="udev", limit_s=_UDEV_S)
-        found = instances(host, md.find_array(host.sysfs, legs))
+        found = made()
         for array, instance in found.items():
             LOG.warning("udev has made %s of the legs when their array had ended", array)
             usage.refuse_if_used(host, call, [array])
@@ -350,14 +370,27 @@ def _is_held(host: Host, disk: str) -> bool:
 
 
 # -- extend ----------------------------------------------------------------------------------
-def grow(host: Host, call: Call, volume: NvmeVolume) -> int:
+def is_array(host: Host, volume: NvmeVolume, legs: Sequence[str]) -> bool:
+    """Tell whether a volume is used as an array; a single leg is handed out as it is, and what has
+    made an array of that under another name may be udev.
+
+    :raises OSError: the host could not be looked at.
+    """
+    if volume.is_replicated:
+        return True
+    named = nodes.kernel_name(host, volume.md_path) if volume.alias else None
+    return named is not None and named in md.find_array(host.sysfs, legs)
+
+
+def grow(host: Host, call: Call, volume: NvmeVolume, legs: Sequence[str]) -> int:
     """Have a volume's array use the new size of its legs, and return its size in bytes.
 
     :raises VolumeDeviceNotFound: it does not run.
     :raises ProcessExecutionError: mdadm could not.
     """
     array = nodes.kernel_name(host, volume.md_path)
-    if array is None or not md.is_running(host.sysfs, array):
+    ours = md.find_array(host.sysfs, legs)  # the link may be left, and its number another's by now
+    if array is None or array not in ours or not md.is_running(host.sysfs, array):
         raise exception.VolumeDeviceNotFound(device=volume.md_path)
     md.grow(host, call, volume.md_path)
     size = block.read_size(host.sysfs, array)

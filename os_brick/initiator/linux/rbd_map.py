@@ -45,17 +45,25 @@ def attach(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) -> st
     :raises WrongVolume: an image of the same names in another cluster is mapped.
     :raises BlockDeviceReadOnly: it is mapped for reading only, but wanted for writing.
     :raises ProcessExecutionError: ``rbd map`` failed, with its words; nothing is left mapped.
+    :raises VolumeDeviceNotFound: somebody else unmapped it meanwhile.
     """
     found = _find_before(host, call, volume, args)
     if found is not None:
-        return _usable(host, call, volume, found)
+        path = _usable(host, call, volume, found)
+        if _is_left(host, found):  # else its number may be another's by now
+            return path
     number = _map(host, call, volume, args)
     try:
         found = _agreed(host, call, volume, number, args)
-        return _unseen(volume) if found is None else _usable(host, call, volume, found)
+        path = _unseen(volume) if found is None else _usable(host, call, volume, found)
     except Exception:
         _take_back(host, call, volume, args, number)
         raise
+    if found is not None and not _is_left(host, found):
+        raise exception.VolumeDeviceNotFound(
+            device=found.path, reason=f"{found} was unmapped while it was attached."
+        )
+    return path
 
 
 def _usable(host: Host, call: Call, volume: RbdVolume, found: Mapping) -> str:
@@ -281,6 +289,6 @@ def read_size(host: Host, call: Call, volume: RbdVolume, args: Sequence[str]) ->
     for one in found:
         _check_cluster(host, call, volume, one)
     size = rbd_kernel.read_size(host.sysfs, found[0]) if found else None
-    if size is None:
+    if size is None or not _is_left(host, found[0]):
         raise exception.BrickException(_("Cannot extend non mapped device."))
     return size

@@ -82,6 +82,43 @@ def test_a_slow_log_out_leaves_the_link_of_the_next_volume_by_a_map(
     assert fake_host.leftovers() == []
 
 
+def test_a_link_does_not_stay_for_a_volume_that_has_none(fake_host: FakeHost) -> None:
+    """The next device of the name is of a volume that is not encrypted."""
+    fake_host.delays.logout_s = 20
+    one = SinglePath(fake_host)
+    plain = fake_host.connector(use_multipath=False)
+    other = fake_host.iscsi_target(portals=1).lun(2)
+
+    def attach_plain() -> None:
+        fake_host.pass_time(2)  # the disk is gone, its session is not
+        plain.connect_volume(other.properties)
+
+    assert side_by_side(fake_host, one.disconnect, attach_plain) == [None, None]
+    assert [disk.name for disk in fake_host.disks()] == ["sda"]
+    assert one.leads_to == ""
+
+
+def test_a_late_detach_over_nvme_leaves_the_link_of_the_next_volume(fake_host: FakeHost) -> None:
+    """There a device may be left after a detach, with its link to be removed."""
+    subsystem = fake_host.nvme_subsystem()
+    first = subsystem.namespace(1)
+    one = fake_host.connector("NVMEOF", use_multipath=True)
+    one.connect_volume(subsystem.namespace(2).properties)  # keeps the subsystem connected
+    mine = {**first.properties, "encrypted": True}
+    info = one.connect_volume(mine)
+    one.disconnect_volume(mine, info)
+    first.vanish()
+    fake_host.pass_time(1)
+    others = {**first.remap().properties, "encrypted": True}
+    fake_host.pass_time(1)
+    assert one.connect_volume(others) == info
+    link = info["path"].removeprefix("/dev/")
+    one.disconnect_volume(mine, info)  # once more
+    assert fake_host.host.dev.link_target(link)
+    one.disconnect_volume(others, info)
+    assert fake_host.host.dev.link_target(link) is None
+
+
 def test_a_link_that_fails_leaves_what_was_connected_before(fake_host: FakeHost) -> None:
     one = SinglePath(fake_host)
     one.attach()

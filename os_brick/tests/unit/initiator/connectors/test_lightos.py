@@ -445,6 +445,26 @@ def test_an_encrypted_volume_gets_a_link_of_ours(
     assert files(directory) == []
 
 
+def test_a_late_detach_leaves_the_link_of_the_next_volume(
+    fake_host: FakeHost, connector: Any, volume: NvmeVolume, properties: dict[str, Any]
+) -> None:
+    volume.subsystem.namespace()  # keeps the subsystem connected
+    properties = {**properties, "encrypted": True}
+    info = connector.connect_volume(properties)
+    connector.disconnect_volume(properties, info)
+    volume.vanish()
+    fake_host.pass_time(1)
+    other = volume.remap()
+    fake_host.pass_time(1)
+    others = {**properties, "uuid": other.unit.uuid}
+    assert connector.connect_volume(others) == info
+    link = info["path"].removeprefix("/dev/")
+    connector.disconnect_volume(properties, info)  # once more
+    assert fake_host.host.dev.link_target(link)
+    connector.disconnect_volume(others, info)
+    assert fake_host.host.dev.link_target(link) is None
+
+
 # -- this host (LO-01) -----------------------------------------------------------------------
 class Metrics(Answering):
     """The discovery client's own port."""

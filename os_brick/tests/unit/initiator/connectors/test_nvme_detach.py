@@ -16,7 +16,12 @@ from os_brick.testing import FakeHost
 from os_brick.testing.device_mapper import MultipathMap
 from os_brick.testing.nvme_storage import NvmeVolume
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import side_by_side
-from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector, controllers, kinds
+from os_brick.tests.unit.initiator.connectors.nvme_helpers import (
+    connector,
+    controllers,
+    kinds,
+    while_it_writes_out,
+)
 
 FORCES = pytest.mark.parametrize("force", [False, True])
 
@@ -416,7 +421,41 @@ def test_a_map_in_use_keeps_the_volume(fake_host: FakeHost) -> None:
     assert controllers(fake_host) == ["nvme0"]
 
 
+@FORCES
+def test_a_map_of_whom_has_the_disks_name_by_now_stays(fake_host: FakeHost, force: bool) -> None:
+    fake_host.nvme.native_multipath = False
+    subsystem = fake_host.nvme_subsystem()
+    volume, neighbour = subsystem.namespace(1), subsystem.namespace(2)
+    one = connector(fake_host)
+    one.connect_volume(neighbour.properties)
+    info = one.connect_volume(volume.properties)
+    fake_host.write(info["path"], b"data")
+
+    def map_next() -> None:
+        _map_over(fake_host, info["path"])
+
+    while_it_writes_out(fake_host, 5, volume.vanish, volume.remap, map_next)
+    with pytest.raises((exception.BrickException, processutils.ProcessExecutionError)):
+        one.disconnect_volume(volume.properties, info, force=force)
+    assert fake_host.mapper.find("mpatha") is not None
+
+
 # -- another volume by now -----------------------------------------------------------------
+def test_with_force_the_controller_of_whom_has_the_name_by_now_stays(fake_host: FakeHost) -> None:
+    """The volume has no identifier, so that its name tells it, as long as that is its own."""
+    volume = fake_host.nvme_subsystem().namespace(1)
+    one = connector(fake_host)
+    nameless = dict(volume.properties)
+    for key in ("vol_uuid", "volume_nguid", "ns_id"):
+        nameless.pop(key, None)
+    info = one.connect_volume(nameless)
+    fake_host.write(info["path"], b"data")
+    while_it_writes_out(fake_host, 5, volume.vanish, volume.remap)
+    with pytest.raises(exception.ExceptionChainer, match="taken away"):
+        one.disconnect_volume(nameless, info, force=True)
+    assert controllers(fake_host) == ["nvme0"]
+
+
 @FORCES
 @pytest.mark.parametrize("foreign", [False, True])
 def test_nothing_is_written_to_another_volume(
@@ -520,16 +559,7 @@ def test_the_write_out_of_a_later_disk_of_the_name_is_not_ours(fake_host: FakeHo
     one = connector(fake_host)
     info = one.connect_volume(volume.properties)
     fake_host.write(info["path"], b"data")
-    fake_host.faults.slow("sync", seconds=0.5)
-
-    class Started(list[tuple[str, ...]]):
-        def append(self, words: tuple[str, ...]) -> None:
-            super().append(words)
-            if words[0] == "sync":
-                fake_host.after(0.1, volume.vanish)
-                fake_host.after(0.2, volume.remap)
-
-    fake_host.programs.started = Started()
+    while_it_writes_out(fake_host, 0.5, volume.vanish, volume.remap)
     with pytest.raises(processutils.ProcessExecutionError, match="taken away"):
         one.disconnect_volume(volume.properties, info)
     assert [loss.data for loss in fake_host.lost] == [b"data"]

@@ -12,8 +12,7 @@ from os_brick import exception
 from os_brick.testing import FakeHost
 from os_brick.testing.nvme_storage import NvmeVolume, replicated
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import side_by_side
-from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector, controllers
-from os_brick.tests.unit.initiator.connectors.test_nvme_replicated import legs
+from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector, controllers, legs
 
 WITH_PATH = pytest.mark.parametrize("with_path", [False, True])
 OTHER_NQN = "nqn.2014-08.org.nvmexpress:uuid:7a1b2c3d-0000-4000-8000-0000000000ff\n"

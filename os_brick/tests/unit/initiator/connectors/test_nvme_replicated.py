@@ -13,15 +13,10 @@ from oslo_config import cfg
 from os_brick import exception
 from os_brick.testing import FakeHost
 from os_brick.testing.md import OFFSET
-from os_brick.testing.nvme_storage import NvmeVolume, replicated
-from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector
+from os_brick.testing.nvme_storage import NvmeVolume, Superblock, replicated
+from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector, legs
 
 GIB = 1024**3
-
-
-def legs(host: FakeHost, count: int = 2) -> list[NvmeVolume]:
-    """Make a namespace on a subsystem of its own for each leg."""
-    return [host.nvme_subsystem(portals=[f"10.0.{9 + at}.1"]).namespace() for at in range(count)]
 
 
 def mdadm(host: FakeHost, word: str) -> list[tuple[str, ...]]:
@@ -320,6 +315,36 @@ def test_one_replica_of_an_array_is_the_array(fake_host: FakeHost) -> None:
     assert fake_host.leftovers() == []
 
 
+@pytest.mark.parametrize(("signature", "asked"), [("ext4", ["blkid"]), ("", ["blkid", "dd"] * 2)])
+def test_one_replica_needs_no_mdadm(fake_host: FakeHost, signature: str, asked: list[str]) -> None:
+    (leg,) = legs(fake_host, 1)
+    leg.unit.signature = signature
+    fake_host.faults.miss("mdadm")
+    one = connector(fake_host)
+    properties = replicated("vol-1", [leg], 1)
+    info = one.connect_volume(properties)
+    assert info["path"] == "/dev/nvme2n1"
+    programs = [words[0] for words in fake_host.started]
+    assert [one for one in programs if one in asked] == asked[: 1 + 2 * (not signature)]
+    one.disconnect_volume(properties, info)
+    assert fake_host.leftovers() == []
+
+
+def test_one_replica_is_extended_although_udev_made_an_array_of_it(fake_host: FakeHost) -> None:
+    """Its user's data, such as a guest's own RAID, looks like a member of one."""
+    (leg,) = legs(fake_host, 1)
+    one = connector(fake_host)
+    properties = replicated("vol-1", [leg], 1)
+    info = one.connect_volume(properties)
+    leg.unit.superblock = Superblock("1:2:3:4", "guest:0", 0, 7, "A.")
+    leg.unit.signature = "linux_raid_member"
+    fake_host.md.start("guest:0", [fake_host.device(info["path"])])
+    fake_host.pass_time(1)
+    leg.grow(3 * GIB)
+    assert one.get_volume_paths(properties) == [info["path"]]
+    assert one.extend_volume({**properties, "device_path": info["path"]}) == 3 * GIB
+
+
 # -- detach --------------------------------------------------------------------------------
 def test_an_array_in_use_keeps_its_legs(fake_host: FakeHost) -> None:
     properties = replicated("vol-1", legs(fake_host))
@@ -486,6 +511,20 @@ def test_arrays_by_hand(fake_host: FakeHost, drives: tuple[Any, list[str]]) -> N
     one.stop_and_assemble_raid(paths, "/dev/md/other", False)
     assert len(fake_host.md.arrays) == 1
     one.remove_raid("/dev/md/by-hand")
+
+
+def test_arrays_by_hand_of_drives_by_links(
+    fake_host: FakeHost, drives: tuple[Any, list[str]]
+) -> None:
+    one, paths = drives
+    links = [f"/dev/leg-{at}" for at in range(len(paths))]
+    for link, path in zip(links, paths, strict=True):
+        fake_host.stale_link(link, path)
+    began = fake_host.now
+    one.create_raid(links, "1", "/dev/md/by-hand", "by-hand", False)
+    one.stop_and_assemble_raid(links, "/dev/md/other", False)
+    assert one.is_raid_exists("/dev/md/other")
+    assert fake_host.now - began < 10
 
 
 def test_run_mdadm_gives_the_first_line(fake_host: FakeHost, drives: tuple[Any, list[str]]) -> None:

@@ -4,6 +4,8 @@ legs that cannot be read."""
 
 from __future__ import annotations
 
+import contextlib
+import pathlib
 import threading
 from typing import Any
 
@@ -12,16 +14,12 @@ from oslo_concurrency import processutils
 
 from os_brick import exception
 from os_brick.initiator.connectors import nvmeof
+from os_brick.initiator.linux import md
+from os_brick.initiator.linux.sysfs import Tree
 from os_brick.testing import FakeHost
 from os_brick.testing.md import Array
 from os_brick.testing.nvme_storage import NvmeVolume, Superblock, replicated
-from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector
-
-
-def legs(host: FakeHost, first: int = 9, count: int = 2) -> list[NvmeVolume]:
-    return [
-        host.nvme_subsystem(portals=[f"10.0.{first + at}.1"]).namespace() for at in range(count)
-    ]
+from os_brick.tests.unit.initiator.connectors.nvme_helpers import connector, kept_legs, legs
 
 
 def units_of(host: FakeHost, path: str) -> set[Any]:
@@ -41,7 +39,7 @@ def array_of(host: FakeHost, pair: list[NvmeVolume]) -> Any:
 
 def test_a_forced_detach_does_not_stop_another_volumes_array(fake_host: FakeHost) -> None:
     """The number md127 is free as soon as the first array is stopped, and the next attach's."""
-    first, second = legs(fake_host, 9), legs(fake_host, 20)
+    first, second = legs(fake_host), legs(fake_host, first=20)
     one, two = connector(fake_host), connector(fake_host)
     mine, other = replicated("vol-1", first), replicated("vol-2", second)
     info = one.connect_volume(mine)
@@ -134,7 +132,7 @@ def test_a_single_leg_is_written_out_although_udev_made_an_array_of_it(fake_host
 
 def test_a_link_that_leads_to_another_array_is_not_handed_out(fake_host: FakeHost) -> None:
     """udev is late: the name of the array that was, its number is another volume's by now."""
-    first, second = legs(fake_host, 9), legs(fake_host, 20)
+    first, second = legs(fake_host), legs(fake_host, first=20)
     one = connector(fake_host)
     mine, other = replicated("vol-1", first), replicated("vol-2", second)
     one.disconnect_volume(mine, one.connect_volume(mine))
@@ -262,7 +260,7 @@ def test_an_attach_leaves_the_array_of_whom_has_its_legs_name_now(
     fake_host: FakeHost, comes_s: int
 ) -> None:
     """A leg's name is another volume's when the attach fails, and that one's array has it."""
-    both, third = legs(fake_host, 9), legs(fake_host, 30, 1)
+    both, third = legs(fake_host), legs(fake_host, 1, first=30)
     subsystem = both[0].subsystem
     neighbour = subsystem.namespace(2)  # keeps the subsystem connected
     one = connector(fake_host)
@@ -316,3 +314,103 @@ def test_a_failed_attach_of_one_leg_of_a_subsystem_leaves_nothing(fake_host: Fak
     with pytest.raises(exception.VolumeDeviceNotFound):
         connector(fake_host).connect_volume(replicated("vol-1", both))
     assert fake_host.leftovers() == []
+
+
+# -- whose an array is ---------------------------------------------------------------------
+def test_a_stale_leg_that_is_another_volume_by_now_is_not_given_to_the_array(
+    fake_host: FakeHost,
+) -> None:
+    """Its name goes to the other while the array, which runs already, waits for its link."""
+    one, both = kept_legs(fake_host)
+    properties = replicated("vol-1", both)
+    one.disconnect_volume(properties, one.connect_volume(properties))
+    both[1].vanish()
+    fake_host.pass_time(1)
+    info = one.connect_volume(properties)
+    fake_host.write(info["path"], b"newer")
+    one.disconnect_volume(properties, info)
+    both[1].map()
+    fake_host.pass_time(1)
+    fake_host.delays.udev_s = 8.0
+    fake_host.forget()
+    others: list[NvmeVolume] = []
+
+    def swap(_name: str) -> None:
+        if any(words[:2] == ("mdadm", "--assemble") for words in fake_host.started):
+            fake_host.faults.on_read = None
+            both[1].vanish()
+            others.append(both[1].remap())
+            others[0].unit.data = b"precious"
+
+    fake_host.faults.on_read = swap
+    with pytest.raises(exception.VolumeDeviceNotFound, match="taken away"):
+        one.connect_volume(properties)
+    (other,) = others
+    assert other.unit.superblock is None
+    assert other.data == b"precious"
+    assert not [words for words in fake_host.started if {"--add", "--re-add"} & set(words)]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_detach_leaves_the_array_of_whom_has_its_legs_name_now(
+    fake_host: FakeHost, force: bool
+) -> None:
+    """Its own has been stopped, but udev is busy: what it may yet make of the legs is awaited."""
+    one, both = kept_legs(fake_host)
+    properties = replicated("vol-1", both)
+    info = one.connect_volume(properties)
+    others: list[NvmeVolume] = []
+    started: list[Array] = []
+    queue = pathlib.Path(fake_host.host.run.path("udev/queue"))
+
+    def start() -> None:
+        others[0].unit.superblock = Superblock("1:2:3:4", "vol-2", 0, 7, "A.")
+        started.append(fake_host.md.start("vol-2", [fake_host.device("/dev/nvme2n2")]))
+        queue.unlink()
+
+    def watch(_name: str) -> None:
+        stopped = any(words[:2] == ("mdadm", "--stop") for words in fake_host.started)
+        if stopped and not fake_host.md.arrays:
+            fake_host.faults.on_read = None
+            queue.parent.mkdir(parents=True, exist_ok=True)
+            queue.touch()
+            fake_host.after(0.5, both[0].vanish)
+            fake_host.after(1.0, lambda: others.append(both[0].remap()))
+            fake_host.after(2.0, start)
+
+    fake_host.forget()
+    fake_host.faults.on_read = watch
+    with contextlib.suppress(exception.BrickException):  # the name is in use by another
+        one.disconnect_volume(properties, info, force=force)
+    assert started
+    assert fake_host.md.arrays == started
+
+
+def test_another_volumes_array_is_not_extended(fake_host: FakeHost) -> None:
+    """The volume's has ended by itself, its link is left, and its number is the other's."""
+    first, second = legs(fake_host), legs(fake_host, first=20)
+    one = connector(fake_host)
+    mine, other = replicated("vol-1", first), replicated("vol-2", second)
+    info = one.connect_volume(mine)
+    fake_host.md.stop(fake_host.md.arrays[0])
+    fake_host.pass_time(1)
+    one.connect_volume(other)
+    fake_host.stale_link("/dev/md/vol-1", "/dev/md127")
+    fake_host.forget()
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        one.extend_volume({**mine, "device_path": info["path"]})
+    assert not [words for words in fake_host.started if "--grow" in words]
+    assert one.get_volume_paths(mine) == []
+
+
+def test_an_array_of_partitions_is_not_taken_for_the_volumes(tmp_path: pathlib.Path) -> None:
+    """A partition is below its disk in sysfs: only its class tells who holds it."""
+    disk, array = tmp_path / "devices/sdx/sdx1", tmp_path / "devices/md127"
+    for folder in (disk / "holders/md127", array / "slaves/sdx1", array / "md"):
+        folder.mkdir(parents=True)
+    for place, leads_to in (("class/block/sdx1", disk), ("block/md127", array)):
+        link = tmp_path / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(leads_to)
+    sysfs = Tree(str(tmp_path))
+    assert md.find_array(sysfs, md.members_of(sysfs, "md127")) == ["md127"]

@@ -384,6 +384,29 @@ class TestWithoutUdevsLink:
         info = connector(fake_host).connect_volume(fake_host.ceph.image().properties)
         assert info["path"] == LINK
 
+    @pytest.mark.parametrize("mapped_before", [False, True])
+    def test_a_mapping_that_goes_while_its_link_is_waited_for_is_not_handed_out(
+        self, fake_host: FakeHost, mapped_before: bool
+    ) -> None:
+        """Another service, which has no lock with us, unmaps it, and its number goes to another."""
+        fake_host.ceph.has_udev_rules = False
+        image, other = fake_host.ceph.image(), fake_host.ceph.image("volume-2")
+        if mapped_before:
+            fake_host.ceph.map(image)
+
+        def swap() -> None:
+            fake_host.ceph.unmap(fake_host.ceph.mapped[0])
+            fake_host.ceph.map(other)
+
+        fake_host.after(1.0, swap)
+        rbd = connector(fake_host)
+        if mapped_before:
+            assert rbd.connect_volume(image.properties)["path"] == "/dev/rbd1"
+        else:
+            with pytest.raises(exception.VolumeDeviceNotFound, match="unmapped while"):
+                rbd.connect_volume(image.properties)
+            assert [one.image for one in fake_host.ceph.mapped] == [other]
+
     @pytest.mark.parametrize(("said", "path"), [("", LINK), ("/dev/rbd5\n", "/dev/rbd5")])
     def test_where_sysfs_is_not_seen_rbds_answer_is_taken(
         self, fake_host: FakeHost, said: str, path: str, caplog: pytest.LogCaptureFixture
@@ -651,6 +674,21 @@ class TestExtend:
         with pytest.raises(exception.BrickException, match=r"^Cannot extend non mapped device\.$"):
             connector(fake_host).extend_volume(image.connection(keyring=KEYRING))
         assert confs(fake_host) == []
+
+    def test_the_size_of_another_image_is_not_returned(self, fake_host: FakeHost) -> None:
+        """Its number goes to the other while a program reads who it is."""
+        image, other = fake_host.ceph.image(), fake_host.ceph.image("volume-2", size=7 << 20)
+        fake_host.ceph.map(image)
+        fake_host.faults.unreadable("sys/bus/rbd/devices/*/config_info")
+        fake_host.faults.slow("cat", seconds=2)
+
+        def swap() -> None:
+            fake_host.ceph.unmap(fake_host.ceph.mapped[0])
+            fake_host.ceph.map(other)
+
+        fake_host.after(1.0, swap)
+        with pytest.raises(exception.BrickException, match="non mapped"):
+            connector(fake_host).extend_volume(image.properties)
 
 
 def test_it_works_without_a_lock_directory(
