@@ -101,7 +101,7 @@ def find(
             # by ports that are not named. One that has come back may not be in it yet.
             wwids = dict.fromkeys((wwid, *(one for who in ours.values() for one in who.ids)))
             apart = multipath_lookup.find_map_of(host, [one for one in wwids if one])
-            if apart is not None:
+            if apart is not None and not _is_used_elsewhere(host, volume, apart):
                 maps = [apart]
                 disks = tuple(dict.fromkeys((*disks, *_members(host, apart))))
         doubtful = None
@@ -128,6 +128,9 @@ def find_returned(
 
     :raises OSError: the host could not be looked at.
     """
+    ways = fc_paths.read_ways(host.sysfs, fc.read_hbas(host.sysfs), volume)
+    if not any(fc_paths.has_device(host.sysfs, path) for path in (*ways.meant, *ways.others)):
+        return None  # the usual case: it costs few looks, however many maps the host has
     now = find(host, call, volume, link_names, before.wwid)
     disks = tuple(disk for disk in now.disks if disk not in before.disks)
     maps = tuple(one for one in now.maps if one not in before.maps)
@@ -138,6 +141,16 @@ def _members(host: Host, one: Map) -> list[Disk]:
     """Return the paths of a map that say they are its volume."""
     members = multipath.read_members(host.sysfs, one)
     return [disk for disk in members if scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid)]
+
+
+def _is_used_elsewhere(host: Host, volume: FcVolume, one: Map) -> bool:
+    """Tell whether the volume's map has paths under another LUN: so it is another attachment's."""
+    return any(
+        not any(scsi.same_lun(disk.hctl.lun, target.lun) for target in volume.targets)
+        for disk in multipath.read_members(host.sysfs, one)
+        if scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid) is not False
+        and scsi.is_there(host.sysfs, disk)
+    )
 
 
 def _is_shared(host: Host, paths: Iterable[FcPath], by: LinkNames, path_used: str | None) -> bool:

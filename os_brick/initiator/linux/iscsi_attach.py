@@ -94,8 +94,11 @@ class Attempt:
 
         def is_new(item: tuple[IscsiPath, PathState]) -> bool:
             path, sysfs = item[0], self._host.sysfs
-            sessions = iscsi.find_sessions(sysfs, path.target)
-            return not any(iscsi.find_disk(sysfs, one, path.lun) for one in sessions)
+            try:
+                sessions = iscsi.find_sessions(sysfs, path.target)
+                return not any(iscsi.find_disk(sysfs, one, path.lun) for one in sessions)
+            except OSError:  # its own thread will tell, if it comes to that
+                return True
 
         items = list(self._paths.states.items())
         return sorted(items, key=is_new) if len(items) > 1 else items

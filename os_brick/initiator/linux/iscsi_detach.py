@@ -27,6 +27,7 @@ from os_brick.initiator.linux import (
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.identity import from_udev
 from os_brick.initiator.linux.iscsi import IscsiPath, Session, Target
 from os_brick.initiator.linux.iscsi_volume import IscsiVolume
 from os_brick.initiator.linux.multipath import Map
@@ -82,7 +83,7 @@ def find(
         if not volume.given:
             if not found.disks:
                 found = _find_elsewhere(host, call, volume, iface, known_wwid) or found
-            found = _with_other_paths(host, found)
+            found = _with_other_paths(host, volume, found, known_wwid, path_used)
         try:
             maps = _find_maps(host, volume, found, known_wwid, path_used)
         except exception.BrickException as exc:
@@ -154,18 +155,21 @@ def _find_maps(
     """Return the volume's maps. When sessions end, the kernel removes the paths; the map, with data
     that was never written out, may stay without them."""
     maps = multipath.find_maps(host.sysfs, found.disks)
+    if not maps and found.disks:
+        # They may have come back without having joined the map that has the data.
+        maps = _find_apart(host, volume, found.disks, known_wwid, path_used)
     if maps:
         return tuple(maps)
-    if found.disks:
-        # They may have come back without having joined the map that has the data.
-        return tuple(_find_abandoned(host, found.disks, path_used))
-    if known_wwid:
+    if known_wwid and not found.disks:
         orphan = multipath_lookup.find_map(host, known_wwid)
         if orphan is None or orphan.wwid != known_wwid or _is_used_elsewhere(host, volume, orphan):
             return ()
         return (orphan,)
     used = multipath.read_map(host.sysfs, nodes.kernel_name(host, path_used) or "")
-    if used is not None and not multipath.read_members(host.sysfs, used):
+    if used is None or multipath.read_members(host.sysfs, used):
+        return ()
+    said = [from_udev(known_wwid), *(scsi.read_identity(host.sysfs, one) for one in found.disks)]
+    if not any(identity.is_wwid(used.wwid) is False for identity in said):
         raise exception.BrickException(
             f"{used}, which was used, has no path left, and whether it is this volume's cannot be "
             "told. Nothing was removed; pass on what the attach returned to tell it."
@@ -180,8 +184,11 @@ def _is_used_elsewhere(host: Host, volume: IscsiVolume, one: Map) -> bool:
         if scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid) is False:
             continue  # it leads to another volume by now
         session = iscsi.session_of_disk(host.sysfs, disk)
+        if session is None and not scsi.is_there(host.sysfs, disk):
+            continue  # gone since it was looked at
+        # Which targets a discovery has found is not known any more.
         if session is None or not any(
-            session.iqn.lower() == path.target.iqn.lower()
+            (not volume.given or session.iqn.lower() == path.target.iqn.lower())
             and scsi.same_lun(disk.hctl.lun, path.lun)
             for path in volume.paths
         ):
@@ -189,17 +196,23 @@ def _is_used_elsewhere(host: Host, volume: IscsiVolume, one: Map) -> bool:
     return False
 
 
-def _find_abandoned(host: Host, disks: Iterable[Disk], path_used: str | None) -> list[Map]:
-    """Return the map without any path that is of the same volume as some disks."""
+def _find_apart(
+    host: Host,
+    volume: IscsiVolume,
+    disks: Iterable[Disk],
+    known_wwid: str,
+    path_used: str | None,
+) -> list[Map]:
+    """Return the map of the same volume as some disks that are not in it; it may live by others."""
     identities = [scsi.read_identity(host.sysfs, disk) for disk in disks]
-    wwids = dict.fromkeys(one for identity in identities for one in identity.ids)
-    maps = [multipath_lookup.find_by_link(host, wwid) for wwid in wwids]
+    wwids = dict.fromkeys((known_wwid, *(one for who in identities for one in who.ids)))
+    maps = [multipath_lookup.find_by_link(host, wwid) for wwid in wwids if wwid]
     maps.append(multipath.read_map(host.sysfs, nodes.kernel_name(host, path_used) or ""))
     return [
         one
         for one in dict.fromkeys(filter(None, maps))
-        if any(identity.is_wwid(one.wwid) for identity in identities)
-        and not multipath.read_members(host.sysfs, one)
+        if (one.wwid == known_wwid or any(who.is_wwid(one.wwid) for who in identities))
+        and not _is_used_elsewhere(host, volume, one)
     ]
 
 
@@ -240,16 +253,23 @@ def _find_disk(host: Host, call: Call, session: Session, lun: int) -> Disk | Non
     return disk
 
 
-def _with_other_paths(host: Host, found: Presence) -> Presence:
+def _with_other_paths(
+    host: Host, volume: IscsiVolume, found: Presence, known_wwid: str, path_used: str | None
+) -> Presence:
     """Return the presence with the targets by which the other paths of its map came."""
     disks = dict.fromkeys(found.disks)
     targets = dict.fromkeys(found.targets)
     identities = [scsi.read_identity(host.sysfs, disk) for disk in found.disks]
-    for one in multipath.find_maps(host.sysfs, found.disks):
+    maps = multipath.find_maps(host.sysfs, found.disks)
+    if not maps and found.disks:
+        maps = _find_apart(host, volume, found.disks, known_wwid, path_used)
+    for one in maps:
         for disk in multipath.read_members(host.sysfs, one):
             identity = scsi.read_identity(host.sysfs, disk)
             session = iscsi.session_of_disk(host.sysfs, disk)
-            if session is None or not any(identity.same_as(other) for other in identities):
+            if session is None or not (
+                any(identity.same_as(other) for other in identities) or identity.is_wwid(known_wwid)
+            ):
                 continue
             disks[disk] = None
             if not any(session.serves(target) for target in targets):

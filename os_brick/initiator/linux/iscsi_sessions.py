@@ -84,22 +84,26 @@ def leave(host: Host, call: Call, target: Target) -> bool:
 
 
 def _leave_last(host: Host, call: Call, target: Target) -> None:
-    """Log out of a target when those who are attaching through it have failed."""
+    """Log out of a target when those who are attaching through it have failed, which they may do
+    after they had a disk there."""
 
-    def is_used() -> bool:
+    def is_over() -> bool:
         sessions = iscsi.find_sessions(host.sysfs, target)
-        return not sessions or any(iscsi.is_used(host.sysfs, one) for one in sessions)
-
-    def is_free() -> bool:
+        if not sessions:
+            return True
+        if any(iscsi.is_used(host.sysfs, one) for one in sessions):
+            return False
         with host.locks.tried(target.lock_name) as free:
             return free
 
-    if call.wait_until(lambda: is_used() or is_free(), what=f"attaches by {target}"):
-        try:
-            if not is_used():
-                leave(host, call, target)
-        except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
-            LOG.warning("There were errors leaving %s, leftovers may remain: %s", target, exc)
+    try:
+        with host.locks.tried(f"{target.lock_name} last") as alone:
+            # One who watches is enough.
+            over = alone and call.wait_until(is_over, what=f"attaches by {target}")
+        if over and iscsi.find_sessions(host.sysfs, target):
+            leave(host, call, target)
+    except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised
+        LOG.warning("There were errors leaving %s, leftovers may remain: %s", target, exc)
 
 
 def _is_being_left(host: Host, target: Target) -> bool:

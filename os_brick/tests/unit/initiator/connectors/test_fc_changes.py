@@ -4,6 +4,7 @@ the kernel's names and links, and the paths of a map, become another volume's.""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from os_brick.testing.device_mapper import MultipathMap
 from os_brick.testing.fc_storage import FcArray, FcVolume, TargetPort
 from os_brick.testing.storage import Unit
 from os_brick.tests.unit.initiator.connectors.fc_helpers import attached, map_link, prepared
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import side_by_side
 
 
 def see(host: FakeHost, array: FcArray) -> None:
@@ -333,3 +335,89 @@ def test_a_detach_writes_nothing_to_another_volume_by_a_path_in_the_map(
         assert fake_host.inventory() == there
         assert over.dirty == [b"data"]
     assert other.data == b""
+
+
+# -- detach: another attachment --------------------------------------------------------------
+def attached_again(host: FakeHost, *, multipath: bool) -> tuple[Any, Any, Any, FcVolume, Any]:
+    """Detach a volume, and attach it under another LUN, which another service does, of which the
+    first one has not heard."""
+    connector, volume, info = attached(host, multipath=multipath)
+    host.pass_time(1)
+    connector.disconnect_volume(volume.properties, info)
+    volume.vanish()
+    again = volume.array.volume(volume.unit, [5] * len(volume.array.ports), None, None)
+    again.map()
+    used = connector.connect_volume(again.properties)
+    host.pass_time(1)
+    return connector, volume, info, again, used
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("multipath", [False, True])
+def test_a_second_detach_leaves_the_volume_alone_that_has_another_lun_by_now(
+    fake_host: FakeHost, multipath: bool, known: bool, force: bool
+) -> None:
+    connector, volume, info, _again, used = attached_again(fake_host, multipath=multipath)
+    there = fake_host.inventory()
+    connector.disconnect_volume(volume.properties, info if known else None, force=force)
+    assert fake_host.inventory() == there
+    assert fake_host.device(used["path"]).storage()[1] is volume.unit
+
+
+def test_a_forced_second_detach_leaves_what_is_in_use_under_another_lun(
+    fake_host: FakeHost,
+) -> None:
+    connector, volume, info, again, used = attached_again(fake_host, multipath=True)
+    fake_host.write(used["path"], b"of the next user")
+    with fake_host.open(used["path"]):
+        connector.disconnect_volume(volume.properties, info, force=True, ignore_errors=True)
+        assert len(fake_host.disks()) == 4
+    connector.disconnect_volume(again.properties, used)
+    assert fake_host.lost == []
+    assert volume.data == b"of the next user"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_detach_leaves_what_an_attach_by_other_ports_has_made_meanwhile(
+    fake_host: FakeHost, force: bool
+) -> None:
+    """The array names other ports at each attach. The next one of the volume, by another service,
+    comes while the detach of the last one waits for the end of its disks."""
+    volume = prepared(fake_host, hbas=1).lun(1)
+    connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=True)
+    first, second = volume.connection(ports=[0]), volume.connection(ports=[1])
+    info = connector.connect_volume(first)
+    fake_host.pass_time(1)
+    fake_host.delays.delete_s = 3
+
+    def attach() -> Any:
+        fake_host.pass_time(1)
+        return connector.connect_volume(second)
+
+    detached, used = side_by_side(
+        fake_host, partial(connector.disconnect_volume, first, info, force=force), attach
+    )
+    fake_host.pass_time(10)
+    assert detached is None
+    assert fake_host.device(used["path"]).storage()[1] is volume.unit
+    assert len(fake_host.disks()) == 1
+
+
+def test_a_detach_looks_no_more_often_where_there_are_other_maps(fake_host: FakeHost) -> None:
+    array = prepared(fake_host)
+    connector = fake_host.connector("FIBRE_CHANNEL", use_multipath=True)
+    counts = []
+    for others in (0, 20):
+        for number in range(others):
+            connector.connect_volume(array.lun(10 + number).properties)
+        volume = array.lun(1)
+        info = connector.connect_volume(volume.properties)
+        fake_host.pass_time(1)
+        looks: list[str] = []
+        fake_host.faults.on_read = looks.append
+        connector.disconnect_volume(volume.properties, info)
+        fake_host.faults.on_read = None
+        counts.append(len(looks))
+        volume.vanish()
+    assert counts[1] <= counts[0] + 5

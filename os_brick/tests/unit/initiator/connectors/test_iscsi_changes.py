@@ -4,13 +4,17 @@ so the kernel's names and numbers become another volume's."""
 
 from __future__ import annotations
 
+import errno
+from typing import Any
+
 import pytest
 from oslo_concurrency import processutils
 
 from os_brick import exception
 from os_brick.testing import FakeHost
+from os_brick.testing.device_mapper import MultipathMap
 from os_brick.testing.storage import Unit, Volume
-from os_brick.tests.unit.initiator.connectors.iscsi_helpers import disk_names
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import disk_at, disk_names
 
 BOTH = pytest.mark.parametrize("multipath", [False, True])
 
@@ -87,6 +91,22 @@ def test_a_path_of_the_map_that_leads_to_another_volume_by_now_is_removed(
     (over,) = fake_host.multipathd.maps()
     assert info["path"] == f"/dev/{over.name}"
     assert [path.storage()[1] for path in over.slaves] == [volume.unit, volume.unit]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES])
+def test_a_portal_that_is_not_needed_does_not_fail_an_attach_by_one_path(
+    fake_host: FakeHost, error: int
+) -> None:
+    """The second portal's device cannot be looked at; the first portal gives the disk."""
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    fake_host.multipathd.stop()
+    fake_host.connector(use_multipath=True).connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    device = disk_at(fake_host, "10.0.0.2").device
+    assert device is not None
+    fake_host.faults.unreadable(f"sys/bus/scsi/devices/{device.hctl}*", error)
+    info = fake_host.connector().connect_volume(volume.properties)
+    assert info["path"] == f"/dev/{disk_at(fake_host, '10.0.0.1').name}"
 
 
 @BOTH
@@ -184,6 +204,118 @@ def test_a_second_detach_leaves_the_volume_alone_that_has_another_lun_by_now(
     connector.disconnect_volume(properties, info)
     assert fake_host.inventory() == there
     assert fake_host.device(again["path"]).storage()[1] is volume.unit
+
+
+# -- detach: the map that its paths are not in -----------------------------------------------
+def renewed(host: FakeHost) -> tuple[Volume, dict[str, Any], MultipathMap]:
+    """Attach a volume by a discovery, and have the session of the portal that is named end and be
+    made anew; its disk is not in the map yet, which lives by the other portal."""
+    volume = host.iscsi_target(portals=2).lun(1)
+    info = host.connector(use_multipath=True).connect_volume(volume.connection(plural=False))
+    host.pass_time(1)
+    (over,) = host.multipathd.maps()
+    assert len(over.slaves) == 2
+    host.delays.multipath_build_s = 30
+    first = volume.target.portals[0]
+    for session in host.sessions.all():
+        if session.portal is first:
+            host.sessions.end(session)
+    host.pass_time(1)
+    begin_session(host, volume)
+    host.pass_time(1)
+    assert len(host.disks()) == 2
+    assert len(over.slaves) == 1
+    return volume, info, over
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_map_that_lives_by_a_portal_that_is_not_named_goes_with_its_data(
+    fake_host: FakeHost, known: bool
+) -> None:
+    volume, info, _over = renewed(fake_host)
+    fake_host.write(info["path"], b"data")
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False, device_path=info["path"])
+    with fake_host.open(info["path"]), pytest.raises(exception.DeviceInUse):
+        connector.disconnect_volume(properties, info if known else None)
+    connector.disconnect_volume(properties, info if known else None)
+    assert volume.data == b"data"
+    assert fake_host.leftovers() == []
+
+
+def test_a_map_that_lives_by_a_portal_that_is_not_named_is_extended(fake_host: FakeHost) -> None:
+    volume, _info, over = renewed(fake_host)
+    volume.grow(2 * volume.size)
+    connector = fake_host.connector(use_multipath=True)
+    assert connector.extend_volume(volume.connection(plural=False)) == volume.size == over.size
+
+
+def test_a_late_path_by_the_named_portal_does_not_hide_the_map(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    fake_host.faults.slow("--login", "10.0.0.1:3260", seconds=40, times=1)
+    info = connector.connect_volume(properties)
+    fake_host.write(info["path"], b"data")
+    fake_host.delays.multipath_build_s = 30
+    fake_host.pass_time(45)
+    (over,) = fake_host.multipathd.maps()
+    assert (len(fake_host.disks()), len(over.slaves)) == (2, 1)
+    connector.disconnect_volume(properties, info)
+    assert volume.data == b"data"
+    assert fake_host.leftovers(settle_s=60) == []
+
+
+def test_a_map_whose_last_path_goes_between_two_looks_is_not_another_attachments(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    fake_host.write(info["path"], b"data")
+    fake_host.multipathd.stop()
+    first, other = sorted(fake_host.sessions.all(), key=lambda one: one.portal.address)
+    fake_host.sessions.end(first)
+    fake_host.pass_time(1)
+
+    def end(name: str) -> None:
+        if name.endswith("vpd_pg83"):
+            fake_host.faults.on_read = None
+            fake_host.sessions.end(other)
+
+    properties = volume.properties
+    for key in ("target_portals", "target_iqns", "target_luns"):
+        properties[key] = properties[key][:1]
+    fake_host.faults.on_read = end
+    with pytest.raises(processutils.ProcessExecutionError, match="sync /dev/dm-0"):
+        connector.disconnect_volume(properties, info)
+    assert fake_host.lost == []
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("plural", [False, True])
+def test_data_in_a_map_is_not_given_up_for_a_path_that_does_not_say_who_it_is(
+    fake_host: FakeHost, known: bool, plural: bool
+) -> None:
+    """The disk came back over a bad path: the kernel could not read its pages, so that multipathd
+    does not give it to the map either."""
+    volume = fake_host.iscsi_target().lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    fake_host.write(info["path"], b"data")
+    fake_host.multipathd.stop()
+    volume.unit.wwid = volume.unit.serial = ""
+    change_over(fake_host, volume)
+    fake_host.pass_time(1)
+    properties = volume.connection(plural=plural, device_path=info["path"])
+    with pytest.raises(
+        (exception.BrickException, processutils.ProcessExecutionError), match="dm-0"
+    ):
+        connector.disconnect_volume(properties, info if known else None)
+    assert fake_host.lost == []
+    assert len(fake_host.multipathd.maps()) == 1
 
 
 # -- detach: sessions and names --------------------------------------------------------------

@@ -4,6 +4,7 @@ waiting."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -70,6 +71,33 @@ def test_a_session_that_a_detach_left_to_a_failing_attach_is_logged_out(
     assert detached is None
     assert isinstance(failed, exception.VolumeDeviceNotFound)
     assert fake_host.leftovers(settle_s=100) == []
+
+
+@pytest.mark.parametrize("has_disk", [False, True])
+def test_a_session_goes_with_an_attach_that_fails_after_a_detach(
+    fake_host: FakeHost, has_disk: bool
+) -> None:
+    """The detach leaves it to the attach, which fails before it has a disk or after it."""
+    target = fake_host.iscsi_target(portals=1)
+    one, two = target.lun(1), target.lun(2, mapped=has_disk)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(one.properties)
+    fake_host.pass_time(1)
+    busy = contextlib.ExitStack()
+    assert busy.enter_context(connector.host.locks.tried(f"iscsi login 10.0.0.1:3260 {target.iqn}"))
+    fake_host.after(3, busy.close)
+    fake_host.faults.fail("multipath", "-C", code=1, times=float("inf"))
+
+    def detach() -> None:
+        fake_host.pass_time(1)
+        connector.disconnect_volume(one.properties, info)
+
+    failed, detached = side_by_side(
+        fake_host, partial(connector.connect_volume, two.properties), detach
+    )
+    assert isinstance(failed, Exception)
+    assert detached is None
+    assert fake_host.leftovers(settle_s=30) == []
 
 
 def test_a_session_that_two_failing_attaches_have_shared_is_logged_out(
