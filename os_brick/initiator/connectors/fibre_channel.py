@@ -177,7 +177,7 @@ class FibreChannelConnector(base.BaseLinuxConnector):
                 path_used,
             )
             self._detach(call, presence, path_used, force, errors)
-            if presence.disks and presence.wwid:
+            if (presence.disks or presence.maps) and presence.wwid:
                 # Without an identity it may be another volume that the array shows there now.
                 returned = fc_detach.find_returned(
                     self.host, call, volume, self._link_names, presence

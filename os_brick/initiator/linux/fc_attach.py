@@ -114,6 +114,8 @@ class Attempt:
             if not self._paths.disks() or number == self._attempts:
                 break
             self._call.pause(_READ_AGAIN_S)
+            self._paths.start_new()
+            self._paths.wait_for_all(self._call, _READ_AGAIN_S)
         raise self._not_found()
 
     def _first_readable(self) -> Disk | None:

@@ -37,6 +37,8 @@ _LAST_LOOK_S = 2.0
 _WATCH_S = 600.0
 # A thread that has come to its end lets go of its path.
 _MOMENT_S = 0.5
+# As long as no path has given a disk, further ports that come are looked for so often.
+_NEW_PORTS_S = 1.0
 # Where nothing but paths that an earlier attach has in hand may give a disk, as long as a scan.
 _TURN_S = 120.0
 
@@ -110,8 +112,13 @@ class BringUp:
 
     def _wait_for_disk(self) -> None:
         patience_end_s = self._call.elapsed_s() + _TURN_S
+        look_s = self._call.elapsed_s() + _NEW_PORTS_S
 
         def is_clear() -> bool:
+            nonlocal look_s
+            if not self.disks() and self._call.elapsed_s() >= look_s:
+                look_s = self._call.elapsed_s() + _NEW_PORTS_S
+                self.start_new()
             waiting = any(state.waiting for state in self._states.values())
             in_vain = not waiting or self._call.elapsed_s() >= patience_end_s
             return bool(self.disks()) or (in_vain and not self.is_busy())
@@ -129,12 +136,20 @@ class BringUp:
     def _connected(self) -> list[FcPath]:
         return [path for path in self.read_ways().meant if path.is_connected]
 
+    def start_new(self) -> None:
+        """Bring up each path that has been connected since the others were begun."""
+        new = [path for path in self._connected() if path not in self._states]
+        if new:
+            self._start(new)
+
     def _start(self, connected: Iterable[FcPath]) -> None:
         """Bring up each path that is connected."""
-        self._states = {path: PathState(path) for path in connected}
-        tasks = {path.lock_name: partial(self._work, one) for path, one in self._states.items()}
+        states = {path: PathState(path) for path in connected}
+        # Threads look at them meanwhile, so they are replaced at once.
+        self._states = {**self._states, **states}
+        tasks = {path.lock_name: partial(self._work, one) for path, one in states.items()}
         ended = self._call.side_by_side(tasks).ended()
-        for path, state in self._states.items():
+        for path, state in states.items():
             outcome = ended.get(path.lock_name)
             if outcome is not None and not state.ended:  # there was no thread to be had for it
                 state.error, state.ended = outcome.error, True

@@ -27,7 +27,7 @@ from os_brick.initiator.linux import (
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.fc_links import LinkNames
-from os_brick.initiator.linux.fc_paths import FcPath
+from os_brick.initiator.linux.fc_paths import FcPath, Ways
 from os_brick.initiator.linux.fc_volume import FcVolume
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.identity import Identity, from_udev
@@ -101,7 +101,7 @@ def find(
             # by ports that are not named. One that has come back may not be in it yet.
             wwids = dict.fromkeys((wwid, *(one for who in ours.values() for one in who.ids)))
             apart = multipath_lookup.find_map_of(host, [one for one in wwids if one])
-            if apart is not None and not _is_used_elsewhere(host, volume, apart):
+            if apart is not None and not _is_used_elsewhere(host, ways, apart):
                 maps = [apart]
                 disks = tuple(dict.fromkeys((*disks, *_members(host, apart))))
         doubtful = None
@@ -109,12 +109,13 @@ def find(
             orphan = _find_empty_map(host, path_used, wwid)
             if orphan is not None and orphan == named and not wwid:
                 maps = [orphan]
+                wwid = orphan.wwid
             else:
                 doubtful = orphan
         step.outcome = ", ".join(map(str, (*disks, *maps))) or "nothing"
         shared = _is_shared(host, (*ways.meant, *ways.others), link_names, path_used)
         wwid = wwid or next((who.wwid for who in ours.values() if who.ids), "")
-        units = tuple(_units(host, ways.meant))
+        units = tuple(_units(host, ways, volume))
         return Presence(disks, tuple(maps), units, doubtful, shared, wwid)
 
 
@@ -143,12 +144,18 @@ def _members(host: Host, one: Map) -> list[Disk]:
     return [disk for disk in members if scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid)]
 
 
-def _is_used_elsewhere(host: Host, volume: FcVolume, one: Map) -> bool:
-    """Tell whether the volume's map has paths under another LUN: so it is another attachment's."""
+def _is_used_elsewhere(host: Host, ways: Ways, one: Map) -> bool:
+    """Tell whether the volume's map has paths by its ports under another LUN: so it is another
+    attachment's. By ports that are not named, its LUN may always have been another."""
+    luns: dict[tuple[int, int, int], list[int]] = {}
+    for path in (*ways.meant, *ways.others):
+        port = path.port
+        luns.setdefault((port.host, port.channel, port.target), []).append(path.lun)
     return any(
-        not any(scsi.same_lun(disk.hctl.lun, target.lun) for target in volume.targets)
+        not any(scsi.same_lun(disk.hctl.lun, lun) for lun in luns[at])
         for disk in multipath.read_members(host.sysfs, one)
-        if scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid) is not False
+        if (at := (disk.hctl.host, disk.hctl.channel, disk.hctl.target)) in luns
+        and scsi.read_identity(host.sysfs, disk).is_wwid(one.wwid) is not False
         and scsi.is_there(host.sysfs, disk)
     )
 
@@ -282,16 +289,24 @@ def _strays(
     return found
 
 
-def _units(host: Host, paths: Iterable[FcPath]) -> list[Unit]:
-    """Return the units that are configured for a volume on IBM Z and have no device."""
+def _units(host: Host, ways: Ways, volume: FcVolume) -> list[Unit]:
+    """Return the units that are configured for a volume on IBM Z and have no device.
+
+    The driver keeps them while their port is away.
+    """
+    used = {
+        (path.hba, path.port.port_name, path.lun)
+        for path in ways.meant
+        if fc_paths.has_device(host.sysfs, path)
+    }
     units = []
-    for path in paths:
-        adapter = zfcp.adapter_of(path.hba)
-        if adapter is None or fc_paths.has_device(host.sysfs, path):
-            continue
-        unit = Unit(adapter, path.port.port_name, zfcp.fcp_lun(path.lun))
-        if zfcp.is_configured(host.sysfs, unit):
-            units.append(unit)
+    for hba in ways.hbas:
+        adapter = zfcp.adapter_of(hba)
+        for target in volume.targets_by(hba.port_name) if adapter else ():
+            unit = Unit(adapter or "", target.wwpn, zfcp.fcp_lun(target.lun))
+            is_free = (hba, target.wwpn, target.lun) not in used
+            if is_free and zfcp.is_configured(host.sysfs, unit):
+                units.append(unit)
     return units
 
 

@@ -161,7 +161,26 @@ class Attempt:
         if attached is None:
             raise self._not_found()
         self._finish(attached.kept)
+        if attached.map is None:
+            self._give_back(attached.kept)
         return attached
+
+    def _give_back(self, kept: Map | Disk) -> None:
+        """Take away the disks that targets of other names gave. Never raises.
+
+        The detach would know of them by their map only, and there is none.
+        """
+        call = self._call.later(f"give back paths of {self._volume}", LATE_LIMIT_S)
+        for path, state in self._states():
+            if not self._volume.is_candidate(path) or state.found is None:
+                continue
+            if state.found.disk == kept:
+                continue
+            try:
+                scsi_attach.remove_made(self._host, call, [state.found])
+            except Exception as exc:  # noqa: BLE001 - the attach itself has gone well
+                LOG.warning("Path %s could not be taken away again: %s", path, exc)
+            self._paths.leave(call, state)
 
     def _states(self) -> list[tuple[IscsiPath, PathState]]:
         return list(self._paths.states.items())
@@ -237,6 +256,8 @@ class Attempt:
         return (
             state.found is not None
             and self._is_wanted()
+            # See _give_back.
+            and not (isinstance(self._kept, Disk) and self._volume.is_candidate(state.path))
             and scsi_attach.joins(self._host, self._kept, state.found.disk)
         )
 

@@ -22,6 +22,7 @@ from os_brick.initiator.linux import (
     multipath,
     multipath_lookup,
     nodes,
+    open_iscsi,
     scsi,
     scsi_removal,
 )
@@ -81,9 +82,11 @@ def find(
     with call.step("find the volume") as step:
         found = _find_by(host, call, volume.paths, known_wwid)
         if not volume.given:
-            if not found.disks:
+            if found.disks:
+                found = _with_other_portals(host, call, volume, found, known_wwid)
+            else:
                 found = _find_elsewhere(host, call, volume, iface, known_wwid) or found
-            found = _with_other_paths(host, volume, found, known_wwid, path_used)
+        found = _with_other_paths(host, volume, found, known_wwid, path_used)
         try:
             maps = _find_maps(host, volume, found, known_wwid, path_used)
         except exception.BrickException as exc:
@@ -109,25 +112,58 @@ def _find_elsewhere(
             if same_lun is not None and not _is_another(host, same_lun, known_wwid):
                 found = [same_lun]
         disks.update(dict.fromkeys(found))
-        if found:
+        if found and session.portals:
             targets[_target_of(session)] = None
     if disks:
         return Presence(tuple(disks), tuple(targets))
     main = volume.main.target
-    # Behind the portal are the targets of other volumes too, under the same LUN.
-    remembered = [
-        target
-        for target in iscsi_discovery.read_discovered(host, call, main.portal, iface)
-        if target.iqn.lower() == main.iqn.lower()
-    ]
+    trouble: Exception | None = None
+    remembered: list[Target] = []
+    try:
+        remembered = iscsi_discovery.read_discovered(host, call, main.portal, iface)
+        remembered += open_iscsi.read_booted(host, call, main.iqn)
+    except exception.BrickException as exc:  # what there is otherwise can be removed with force
+        trouble = exc
     # What an earlier detach could not log out of has no disk any more to be known by.
     emptied = [
         _target_of(session)
         for session in iscsi.read_sessions(host.sysfs, lambda iqn: iqn.lower() == main.iqn.lower())
         if session.portals and not session.serves(main)
     ]
+    # Behind the portal are the targets of other volumes too, under the same LUN.
+    remembered = [target for target in remembered if target.iqn.lower() == main.iqn.lower()]
     paths = [IscsiPath(target, volume.main.lun) for target in (main, *emptied, *remembered)]
-    return _find_by(host, call, dict.fromkeys(paths), known_wwid)
+    presence = _find_by(host, call, dict.fromkeys(paths), known_wwid)
+    return dataclasses.replace(presence, trouble=trouble)
+
+
+def _with_other_portals(
+    host: Host, call: Call, volume: IscsiVolume, found: Presence, known_wwid: str
+) -> Presence:
+    """Return the presence with what the same target shows by the portals that a discovery found.
+
+    Their disks may be in no map, and one of them the disk that was used; and what has lost its disk
+    or never gave one has its session still.
+    """
+    disks = dict.fromkeys(found.disks)
+    targets = dict.fromkeys(found.targets)
+    identities = [scsi.read_identity(host.sysfs, disk) for disk in found.disks]
+    iqn, lun = volume.main.target.iqn.lower(), volume.main.lun
+    for session in iscsi.read_sessions(host.sysfs, lambda name: name.lower() == iqn):
+        if not session.portals or any(session.serves(target) for target in found.targets):
+            continue
+        disk = _find_disk(host, call, session, lun)
+        if disk is not None:
+            identity = scsi.read_identity(host.sysfs, disk)
+            if False in (identity.same_as(one) for one in identities) or _is_another(
+                host, disk, known_wwid
+            ):
+                continue
+            disks.update(dict.fromkeys((disk, *_find_twins(host, session, lun, disk))))
+        elif iscsi.is_used(host.sysfs, session):
+            continue
+        targets[_target_of(session)] = None
+    return dataclasses.replace(found, disks=tuple(disks), targets=tuple(targets))
 
 
 def _with_identity(host: Host, session: Session, lun: int, wwid: str) -> list[Disk]:
@@ -166,15 +202,34 @@ def _find_maps(
             return ()
         return (orphan,)
     used = multipath.read_map(host.sysfs, nodes.kernel_name(host, path_used) or "")
-    if used is None or multipath.read_members(host.sysfs, used):
+    if used is None:
+        return ()
+    members = multipath.read_members(host.sysfs, used)
+    if members and not (not found.disks and _may_be_by_others(host, volume, members)):
         return ()
     said = [from_udev(known_wwid), *(scsi.read_identity(host.sysfs, one) for one in found.disks)]
     if not any(identity.is_wwid(used.wwid) is False for identity in said):
         raise exception.BrickException(
-            f"{used}, which was used, has no path left, and whether it is this volume's cannot be "
-            "told. Nothing was removed; pass on what the attach returned to tell it."
+            f"{used}, which was used, has no path left{' by the named target' if members else ''}, "
+            "and whether it is this volume's cannot be told. Nothing was removed; pass on what the "
+            "attach returned to tell it."
         )
     return ()
+
+
+def _may_be_by_others(host: Host, volume: IscsiVolume, members: Iterable[Disk]) -> bool:
+    """Tell whether paths may be those of the volume that a discovery found under other names.
+
+    Another volume of the array has one through the named portal as well.
+    """
+    main = volume.main
+    for disk in members:
+        session = iscsi.session_of_disk(host.sysfs, disk)
+        if session is None or not scsi.same_lun(disk.hctl.lun, main.lun):
+            return False
+        if main.target.portal in session.portals:
+            return False
+    return not volume.given
 
 
 def _is_used_elsewhere(host: Host, volume: IscsiVolume, one: Map) -> bool:
@@ -267,14 +322,16 @@ def _with_other_paths(
         for disk in multipath.read_members(host.sysfs, one):
             identity = scsi.read_identity(host.sysfs, disk)
             session = iscsi.session_of_disk(host.sysfs, disk)
-            if session is None or not (
+            if session is None or not session.portals:
+                continue
+            if not (
                 any(identity.same_as(other) for other in identities) or identity.is_wwid(known_wwid)
             ):
                 continue
             disks[disk] = None
             if not any(session.serves(target) for target in targets):
                 targets[_target_of(session)] = None
-    return Presence(tuple(disks), tuple(targets))
+    return dataclasses.replace(found, disks=tuple(disks), targets=tuple(targets))
 
 
 def _target_of(session: Session) -> Target:

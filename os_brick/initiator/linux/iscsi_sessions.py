@@ -4,6 +4,7 @@ under him."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,16 +62,24 @@ def leave(host: Host, call: Call, target: Target) -> bool:
 
     :raises BrickException: nobody uses it, but the log-out failed.
     """
-    if not call.wait_until(
-        lambda: not _is_being_left(host, target),
-        what=f"another log-out of {target}",
-        limit_s=_OTHER_LOGOUT_S,
-    ):
-        raise exception.BrickException(
-            f"Another log-out of {target} does not end, its session may remain: detach again later"
-        )
-    with host.locks.tried(target.lock_name) as mine:
-        if not mine:
+    with contextlib.ExitStack() as held:
+        others = 0
+
+        def look() -> str:
+            nonlocal others
+            if host.locks.taken(target.lock_name, held):
+                return "ours"
+            others += not _is_being_left(host, target)
+            # One who only looks whether it is free (see _leave_last) is not there at the next look.
+            return "others" if others > 1 else ""
+
+        answer = call.wait_until(look, what=f"another log-out of {target}", limit_s=_OTHER_LOGOUT_S)
+        if not answer:
+            raise exception.BrickException(
+                f"Another log-out of {target} does not end, its session may remain: detach again "
+                "later"
+            )
+        if answer == "others":
             # He leaves it alone if he fails and it had no disk when he came.
             late = call.later(f"last log-out of {target}", _LAST_LOGOUT_S)
             call.side_by_side({str(target): partial(_leave_last, host, late, target)})

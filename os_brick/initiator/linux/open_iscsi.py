@@ -16,7 +16,7 @@ from os_brick.initiator import utils as initiator_utils
 from os_brick.initiator.linux import iscsi
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
-from os_brick.initiator.linux.iscsi import Session, Target
+from os_brick.initiator.linux.iscsi import Portal, Session, Target
 from os_brick.initiator.linux.programs import Result
 
 LOG = logging.getLogger(__name__)
@@ -291,6 +291,28 @@ def parse_settings(text: str) -> dict[str, str]:
         if equals and name in ("node.name", "node.startup", "node.session.scan"):
             settings[name] = value.strip()
     return settings
+
+
+def read_booted(host: Host, call: Call, iqn: str) -> list[Target]:
+    """Return the portals of a target name by which a session would be made at boot.
+
+    :raises BrickException: the records could not be read.
+    """
+    result = host.programs.run(call, "iscsiadm", "-m", "node", limit_s=_RECORD_LIMIT_S)
+    if result.code not in _NOTHING_THERE:
+        raise exception.BrickException(f"The node records could not be read: {explain(result)}")
+    found = []
+    for line in result.out.splitlines():
+        words = line.split()
+        if len(words) != 2 or words[1].lower() != iqn.lower():
+            continue
+        try:
+            target = Target(Portal.parse(words[0]), words[1])
+        except exception.InvalidParameterValue:  # a damaged record
+            continue
+        if _Record(host, call, target).read().get("node.startup") == "automatic":
+            found.append(target)
+    return found
 
 
 def log_out(host: Host, call: Call, target: Target, sessions: list[Session]) -> None:

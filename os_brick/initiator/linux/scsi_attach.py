@@ -8,10 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import multipath, scsi, scsi_removal, scsi_volume
+from os_brick.initiator.linux import (
+    block,
+    multipath,
+    scsi,
+    scsi_removal,
+    scsi_resize,
+    scsi_volume,
+)
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.multipath import Map
@@ -103,6 +111,7 @@ def take_map(
         )
         return take_disk(host, call, choose(disks))
     scsi_volume.check_ready_for_io(host, call, one, readiness.attempts, readiness.interval_s)
+    _grow(host, call, one)
     _wait_for_node(host, call, one.name)
     # Once more, now that all is settled: a path may have come up since.
     disks = waiting.present()
@@ -138,6 +147,21 @@ def _remove_strangers(host: Host, call: Call, one: Map, ours: Sequence[Disk]) ->
             answer.value.is_wwid(one.wwid),
         ):
             scsi_removal.remove_stale(host, call, disk)
+
+
+def _grow(host: Host, call: Call, one: Map) -> None:
+    """Give a map that was there the size that its paths, which have been read anew, have by now."""
+    members = multipath.read_members(host.sysfs, one)
+    sizes = {block.read_size(host.sysfs, disk.name) for disk in members}
+    before, size = block.read_size(host.sysfs, one.name), sizes.pop() if len(sizes) == 1 else None
+    if not before or not size or before >= size:
+        return
+    try:
+        scsi_resize.ask_daemon(
+            host, call, one, lambda: block.read_size(host.sysfs, one.name) == size
+        )
+    except processutils.ProcessExecutionError as exc:  # whoever uses it can do so as before
+        LOG.warning("%s has %s bytes only, its paths have %s: %s", one, before, size, exc)
 
 
 def _wait_for_node(host: Host, call: Call, name: str) -> None:

@@ -122,13 +122,15 @@ def carry_out(
 # -- in use ----------------------------------------------------------------------------------
 def _refuse_if_used(host: Host, call: Call, removal: Removal) -> None:
     with call.step("look for users") as step:
-        users = find_users(host, call, removal)
-        if users:
+        users: list[str] = []
+
+        def is_free() -> bool:
+            users[:] = find_users(host, call, removal)
+            return not users
+
+        if not is_free():
             step.waited_for = "short-lived users"
-            call.wait_until(
-                lambda: not find_users(host, call, removal), what="end of use", limit_s=_SHORT_USE_S
-            )
-            users = find_users(host, call, removal)
+            call.wait_until(is_free, what="end of use", limit_s=_SHORT_USE_S)
     if users:
         device = removal.maps[0].path if removal.maps else removal.disks[0].path
         raise exception.DeviceInUse(device=device, users="; ".join(users))
@@ -138,13 +140,21 @@ def find_users(host: Host, call: Call, removal: Removal) -> list[str]:
     """Return who uses a volume at this moment, readable for people."""
     names = [one.name for one in removal.maps]
     # A map holds its paths exclusively itself, so these are not asked.
-    mapped = {name for one in removal.maps for name in multipath.member_names(host.sysfs, one)}
+    mapped = _mapped(host, removal)
     alone = [disk.name for disk in removal.disks if disk.name and disk.name not in mapped]
     users = block.read_users(host, *names, *mapped, *alone)
     if not users:
         users = [user for one in removal.maps for user in _openers(host, call, one)]
-        users += [user for name in alone for user in _claims(host, call, name)]
+        claims = {name: _claims(host, call, name) for name in alone}
+        if any(claims.values()):  # multipathd may just have put it into the map
+            joined = _mapped(host, removal)
+            users += [user for name in alone if name not in joined for user in claims[name]]
     return users
+
+
+def _mapped(host: Host, removal: Removal) -> set[str]:
+    """Return the kernel names of the paths of a volume's maps."""
+    return {name for one in removal.maps for name in multipath.member_names(host.sysfs, one)}
 
 
 def find_users_of(host: Host, call: Call, disk: Disk) -> list[str]:

@@ -80,11 +80,15 @@ def find_or_scan(
             lambda: look() or not coming() or enough(), what="disk of the LUN", limit_s=_DRIVER_S
         )
         disk = look()
-    if disk is not None and _is_current(host, call, disk):
-        return Found(disk, was_there=True)
+    removed = False
+    while disk is not None:  # there may be one for each coding of the LUN's number
+        if _is_current(host, call, disk):
+            return Found(disk, was_there=True)
+        removed = True
+        disk = look()
     if enough():
         return None
-    if scan_at_once or disk is not None:
+    if scan_at_once or removed:
         _scan(scan)
 
     def over() -> bool:

@@ -5,12 +5,14 @@ so the kernel's names and numbers become another volume's."""
 from __future__ import annotations
 
 import errno
+import logging
 from typing import Any
 
 import pytest
 from oslo_concurrency import processutils
 
 from os_brick import exception
+from os_brick.initiator.linux.call import Call
 from os_brick.testing import FakeHost
 from os_brick.testing.device_mapper import MultipathMap
 from os_brick.testing.storage import Unit, Volume
@@ -318,6 +320,33 @@ def test_data_in_a_map_is_not_given_up_for_a_path_that_does_not_say_who_it_is(
     assert len(fake_host.multipathd.maps()) == 1
 
 
+def test_a_path_that_joins_the_map_during_the_look_for_users_is_not_in_use(
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The map claims it: that is no other program."""
+    caplog.set_level(logging.INFO)
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    (over,) = fake_host.multipathd.maps()
+    late = over.slaves[1]
+    fake_host.mapper.release(over, late)
+    changes = connector.host.changes
+    is_claimed = changes.is_claimed
+
+    def joining(call: Call, name: str) -> bool:
+        if late not in over.slaves:
+            fake_host.mapper.hold(over, late)
+        return bool(is_claimed(call, name))
+
+    monkeypatch.setattr(changes, "is_claimed", joining)
+    connector.disconnect_volume(volume.properties, info)
+    assert "look for users" in caplog.text
+    assert "short-lived users" not in caplog.text
+    assert fake_host.leftovers() == []
+
+
 # -- detach: sessions and names --------------------------------------------------------------
 @pytest.mark.parametrize("known", [False, True])
 def test_data_in_a_map_that_its_path_has_not_joined_again_is_not_given_up(
@@ -385,3 +414,40 @@ def test_a_write_out_of_the_disk_that_has_the_name_by_now_is_no_success(
     assert [one.data for one in fake_host.lost] == [b"data"]
     assert disk_names(fake_host) == ["sda"]
     assert units(fake_host) == [other.unit]
+
+
+# -- what is left of earlier attaches --------------------------------------------------------
+@pytest.mark.parametrize("multipath", [False, True])
+@pytest.mark.parametrize("plural", [False, True])
+def test_no_stale_disk_by_the_other_coding_of_the_lun_is_returned(
+    fake_host: FakeHost, multipath: bool, plural: bool
+) -> None:
+    """A scan of all LUNs (an old open-iscsi, an operator) has made two disks of the last volume,
+    one for each coding; the array has given its LUN to another one since."""
+    target = fake_host.iscsi_target()
+    last = target.lun(1)
+    target.volume(last.unit, [0x4001], None, None).map()
+    fake_host.multipathd.blacklist = True
+    fake_host.sessions.create(target.iqn, target.portals[0], target, 0, scans=True)
+    fake_host.pass_time(1)
+    assert len(fake_host.disks()) == 2
+    fake_host.multipathd.blacklist = False
+    volume = last.remap()
+    target.volume(volume.unit, [0x4001], None, None).map()
+    fake_host.delays.disk_s = 0.5
+    info = fake_host.connector(use_multipath=multipath).connect_volume(
+        volume.connection(plural=plural)
+    )
+    assert info["scsi_wwn"] == volume.wwid
+
+
+def test_a_map_that_is_there_takes_the_size_that_its_paths_have_by_now(
+    fake_host: FakeHost,
+) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    volume.grow(2 * volume.size)
+    again = connector.connect_volume(volume.properties)
+    assert fake_host.device(again["path"]).size == volume.size

@@ -229,3 +229,74 @@ def test_a_crowd_of_log_ins_that_hang_keeps_no_other_waiting(fake_host: FakeHost
     *failures, took_s = side_by_side(fake_host, *[partial(attach, one) for one in bad], attach_good)
     assert {type(one) for one in failures} == {exception.VolumeDeviceNotFound}
     assert took_s < 10
+
+
+def test_a_detach_has_logged_out_when_it_returns(fake_host: FakeHost) -> None:
+    """LUN 1 is detached while LUN 2 is attached: the session is left to that one, which is
+    detached later."""
+    target = fake_host.iscsi_target()
+    one, two = target.lun(1), target.lun(2)
+    connector = fake_host.connector()
+    first = connector.connect_volume(one.properties)
+    fake_host.pass_time(1)
+    fake_host.delays.scan_s = 5
+
+    def detach() -> None:
+        fake_host.pass_time(1)
+        connector.disconnect_volume(one.properties, first)
+
+    second, detached = side_by_side(
+        fake_host, partial(connector.connect_volume, two.properties), detach
+    )
+    assert detached is None
+    for _ in range(20):
+        if len(fake_host.disks()) == 1:
+            break
+        fake_host.pass_time(1)
+    fake_host.pass_time(1.37)
+    connector.disconnect_volume(two.properties, second)
+    assert fake_host.sessions.all() == []
+
+
+def test_a_detach_has_logged_out_though_somebody_looked_whether_he_may(
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who watches for the last log-out (_leave_last) has the session's lock for the moment of
+    his look; that is not an attach to which the session could be left."""
+    volume = fake_host.iscsi_target().lun(1)
+    connector = fake_host.connector()
+    info = connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    locks = connector.host.locks
+    name = f"iscsi session 10.0.0.1:3260 {volume.target.iqn}"
+    tried = locks.tried
+    looks: list[str] = []
+
+    @contextlib.contextmanager
+    def with_a_look(wanted: str, *, shared: bool = False) -> Iterator[bool]:
+        with contextlib.ExitStack() as look:
+            if wanted == name and not shared and not looks:
+                looks.append(wanted)
+                assert look.enter_context(tried(name))  # his look, which ends right after ours
+            with tried(wanted, shared=shared) as had:
+                look.close()
+                yield had
+
+    monkeypatch.setattr(locks, "tried", with_a_look)
+    fake_host.faults.fail("iscsiadm", "--logout", code=20, times=100)
+    with pytest.raises(exception.BrickException, match="Logout of"):
+        connector.disconnect_volume(volume.properties, info)
+    assert looks
+
+
+def test_a_session_of_a_path_of_the_map_that_is_not_named_goes(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.properties
+    info = connector.connect_volume(properties)
+    fake_host.pass_time(1)
+    for key in ("target_portals", "target_iqns", "target_luns"):
+        if key in properties:
+            properties[key] = properties[key][:1]
+    connector.disconnect_volume(properties, info)
+    assert fake_host.leftovers(settle_s=60) == []
