@@ -139,6 +139,9 @@ class NvmeLayer:
         #: Virtual seconds from a scan's begin to its end, and that a connect takes.
         self.scan_s = 0.01
         self.connect_s = 0.02
+        #: Whether a controller shows from when the kernel begins to make it, as Linux has it, and
+        #: not only when it is made.
+        self.shows_early = False
 
     # -- the driver ------------------------------------------------------------------------
     @property
@@ -226,13 +229,22 @@ class NvmeLayer:
             self._take(HANGS_S, take, self._given_up)
             raise Refused(errno.EIO, os.strerror(errno.EIO))
 
+        def complete() -> Controller:
+            if early is not None:
+                self.set_state(early, "live")
+                return early
+            return self._made(nqn, portal, transport, host_nqn, host_id, "live")
+
         def made() -> None:
             self._given_up()
             with contextlib.suppress(Refused):
-                self._made(nqn, portal, transport, host_nqn, host_id)
+                complete()
 
+        early = None
+        if self.shows_early:
+            early = self._made(nqn, portal, transport, host_nqn, host_id, "connecting")
         self._take(self.connect_s, take, made)
-        return self._made(nqn, portal, transport, host_nqn, host_id)
+        return complete()
 
     def _given_up(self) -> None:
         self._creating = False
@@ -249,7 +261,13 @@ class NvmeLayer:
             raise
 
     def _made(
-        self, nqn: str, portal: Portal | None, transport: str, host_nqn: str, host_id: str
+        self,
+        nqn: str,
+        portal: Portal | None,
+        transport: str,
+        host_nqn: str,
+        host_id: str,
+        state: str,
     ) -> Controller:
         found = self.subsystem(nqn, portal)
         if found is None:
@@ -257,7 +275,7 @@ class NvmeLayer:
         subsystem, index = found
         if subsystem.allowed_hosts is not None and host_nqn not in subsystem.allowed_hosts:
             raise Refused(errno.EIO, os.strerror(errno.EIO))
-        return self.add(subsystem, index, host_nqn, host_id, transport)
+        return self.add(subsystem, index, host_nqn, host_id, transport, state)
 
     def _check_pair(self, host_nqn: str, host_id: str) -> None:
         known = self._hosts.setdefault(host_nqn, host_id)

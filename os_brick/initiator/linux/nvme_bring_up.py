@@ -16,7 +16,7 @@ from functools import partial
 from oslo_log import log as logging
 
 from os_brick import exception
-from os_brick.initiator.linux import nvme, nvme_connections
+from os_brick.initiator.linux import nvme, nvme_connections, nvme_namespaces
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.linux.nvme import Controller
@@ -170,7 +170,7 @@ class Crew:
             self._call.wait_until(
                 lambda: self._over or all(self._is_hopeless(one) for one in before), what="its turn"
             )
-            if self._over or any(one.found for one in before):
+            if self._over or any(self._has_come(one) for one in before):
                 raise _NotWanted
         state.began_s = self._call.elapsed_s()
 
@@ -186,17 +186,24 @@ class Crew:
         state.trouble = "an earlier attach by this portal has not come to its end"
         name = f"nvme path {state.way.lock_name} {self._target.lock_name}"
         path.enter_context(self._host.locks.held(self._call, [name]))
-        if self._is_enough() or (not self._at_once and self.found()):
+        has_come = not self._at_once and any(self._has_come(one) for one in self.states)
+        if self._is_enough() or has_come:
             raise _NotWanted
         state.trouble = ""
 
     def _is_hopeless(self, state: PathState) -> bool:
         if state.ended:
-            return state.found is None
+            return not self._has_come(state)
         if state.began_s is None:
             return False
         patience_s = _TURN_BUSY_S if state.active else _TURN_QUIET_S
         return self._call.elapsed_s() - state.began_s >= patience_s
+
+    def _has_come(self, state: PathState) -> bool:
+        """Tell whether I/O can go by a path that has come up: ANA may not allow it."""
+        return state.found is not None and nvme_namespaces.is_accessible(
+            self._host.sysfs, state.found
+        )
 
     def _bring_up(self, state: PathState) -> Namespace:
         for _ in range(_TRIES):
@@ -227,7 +234,8 @@ class Crew:
             raise _NotWanted
         state.active = True
         controller, made = nvme_connections.connect(self._host, self._call, state.way)
-        state.made = state.made or made
+        # Known before it is live: whatever becomes of it, it is taken away if it was made here.
+        state.controller, state.made = controller, state.made or made
         if nvme.is_live(self._host.sysfs, controller):
             return controller
         live = self._wait_for_old_one(state)

@@ -143,18 +143,20 @@ def connect(host: Host, call: Call, way: Way) -> tuple[Controller, bool]:
             if live is not None and not before:
                 return live, True
         came = _came(host, way, before)
-        if came is None:
+        # A program that cannot be started has no code either, but does not take its time.
+        unfinished = result.code is None and call.elapsed_s() - began_s >= limit_s
+        ours = unfinished and came not in before
+        # The kernel shows a controller as soon as it begins to make it (nvme_tcp_create_ctrl), so
+        # that one which is not live is that of the connect that was stopped.
+        if came is None or (ours and not nvme.is_live(host.sysfs, came)):
             raise ConnectFailed(
-                target_portal=way.portal,
-                reason=_explain(result),
-                # A program that cannot be started has no code either, but does not take its time.
-                unfinished=result.code is None and call.elapsed_s() - began_s >= limit_s,
+                target_portal=way.portal, reason=_explain(result), unfinished=unfinished
             )
-        if result.code != 0:
+        if result.code != 0 and not ours:
             LOG.warning(
                 "Somebody else is connecting %s to %s too: %s", way, way.nqn, result.summary
             )
-        return came, result.code == 0
+        return came, result.code == 0 or ours
 
 
 def _run_connect(host: Host, call: Call, way: Way) -> Result:
@@ -211,7 +213,7 @@ def leave(
         if not mine:
             there = nvme_namespaces.read_namespaces(host.sysfs, controller)
             if all(is_ours(one) for one in there):
-                _leave_when_empty(host, call, way, controller)
+                _leave_when_empty(host, call, way, controller, is_ours)
             return False
         with host.locks.held(call, [way.connect_lock_name]):
             if _others_on(host, call, controller, is_ours):
@@ -220,16 +222,28 @@ def leave(
             return True
 
 
-def _leave_when_empty(host: Host, call: Call, way: Way, controller: Controller) -> None:
+def _leave_when_empty(
+    host: Host,
+    call: Call,
+    way: Way,
+    controller: Controller,
+    is_ours: Callable[[Namespace], bool],
+) -> None:
     """Have a controller disconnected, by a thread of its own, when nobody attaches through it any
-    more, if it shows no namespace at all then.
+    more and it shows no namespace at all: those that were detached show until they are unmapped.
 
     A namespace that it does show may be attached by now, also the one that it was left for.
     """
     later = call.later(f"end of {controller} by {way}", _EMPTY_LIMIT_S)
 
+    def is_settled() -> bool:
+        there = nvme_namespaces.read_namespaces(host.sysfs, controller)
+        return not there or not all(map(is_ours, there))
+
     def wait_and_leave() -> None:
         try:
+            if not later.wait_until(is_settled, what=f"end of the namespaces on {controller}"):
+                return
             with (
                 host.locks.held(later, [way.lock_name]),
                 host.locks.held(later, [way.connect_lock_name]),

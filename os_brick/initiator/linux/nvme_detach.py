@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from oslo_concurrency import processutils
@@ -20,7 +20,9 @@ from os_brick.initiator.linux import (
 )
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
+from os_brick.initiator.linux.nvme import Controller
 from os_brick.initiator.linux.nvme_changes import FAILURES
+from os_brick.initiator.linux.nvme_connections import Way
 from os_brick.initiator.linux.nvme_namespaces import Namespace
 from os_brick.initiator.linux.nvme_presence import Presence
 
@@ -29,6 +31,8 @@ LOG = logging.getLogger(__name__)
 _HEAD_GONE_S = 15.0
 _MAP_GONE_S = 10.0
 _UDEV_S = 4.0
+# How long a path that has just come up is waited for by its detach.
+_LATE_S = 5.0
 
 
 def detach(
@@ -192,22 +196,71 @@ def _disconnect_all(
         )
 
     # Legs of an array may be of one subsystem.
-    tasks = {
-        f"{controller} by {way}": partial(
-            nvme_connections.leave, host, call, way, controller, is_ours
-        )
-        for presence in presences
-        for way, controller in presence.controllers
-    }
-    outcomes = call.each(tasks, what="disconnects")
-    failures = {name: end.error for name, end in outcomes.items() if end.error is not None}
-    for name, failure in failures.items():
-        with errors.context(True, "Disconnecting %s failed", name):
-            raise failure
-    if failures and not force:
-        raise next(iter(failures.values()))
-    if tasks and all(outcome.value for outcome in outcomes.values()):
+    wanted = {pair: False for presence in presences for pair in presence.controllers}
+    known: set[Controller] = set()
+    while wanted:
+        known.update(controller for _way, controller in wanted)
+        tasks = {
+            f"{controller} by {way}": partial(
+                _leave, host, call, way, controller, is_ours, is_late=is_late
+            )
+            for (way, controller), is_late in wanted.items()
+        }
+        outcomes = call.each(tasks, what="disconnects")
+        failures = {name: end.error for name, end in outcomes.items() if end.error is not None}
+        for name, failure in failures.items():
+            with errors.context(True, "Disconnecting %s failed", name):
+                raise failure
+        if failures and not force:
+            raise next(iter(failures.values()))
+        if not all(outcome.value for outcome in outcomes.values()):
+            return
+        wanted = dict.fromkeys(_late_ones(host, presences, disks, known), True)
+    if known:
         _wait_until_gone(host, call, disks)
+
+
+def _leave(
+    host: Host,
+    call: Call,
+    way: Way,
+    controller: Controller,
+    is_ours: Callable[[Namespace], bool],
+    *,
+    is_late: bool,
+) -> bool:
+    if is_late:
+        # Its thread may not have noticed yet that the namespace is there.
+        with host.locks.held_if_soon(call, [way.lock_name], _LATE_S):
+            pass
+    return nvme_connections.leave(host, call, way, controller, is_ours)
+
+
+def _late_ones(
+    host: Host,
+    presences: Sequence[Presence],
+    disks: Mapping[str, tuple[int | None, str]],
+    known: Collection[Controller],
+) -> list[tuple[Way, Controller]]:
+    """Return the controllers by which disks are still here though all that were known are gone.
+
+    A path of the attach has come up meanwhile, and takes the volume for attached as its disk is
+    there.
+    """
+    found = []
+    for presence in presences:
+        there = [
+            head
+            for head in presence.heads
+            if disks[head][0] is not None and host.sysfs.instance("block", head) == disks[head][0]
+        ]
+        for way in presence.ways if there else ():
+            for controller in nvme_connections.find(host, way):
+                shown = nvme_namespaces.read_namespaces(host.sysfs, controller)
+                late = any(one.head in there and presence.is_ours(one) for one in shown)
+                if late and controller not in known:
+                    found.append((way.of(controller), controller))
+    return found
 
 
 def _wait_until_gone(host: Host, call: Call, disks: dict[str, tuple[int | None, str]]) -> None:

@@ -83,7 +83,7 @@ def _resolved(
         elif portal.is_name:
             try:
                 portals[_of_name(host, call, target, portal)] = None
-            except (exception.TargetPortalNotFound, OSError) as exc:
+            except (exception.TargetPortalNotFound, OSError, UnicodeError) as exc:
                 troubles.append(f"{portal.address}: {exc}")
         else:
             portals[portal] = None
@@ -100,7 +100,11 @@ def _of_name(host: Host, call: Call, target: NvmeTarget, portal: Portal) -> Port
             limit_s=_RESOLVE_LIMIT_S,
             event=asking.news,
         )
-        outcome = asking.outcomes()[portal.address]
+        outcome = asking.ended().get(portal.address)
+    if outcome is None:
+        raise exception.TargetPortalNotFound(
+            target_portal=portal, reason="The name service does not answer."
+        )
     if outcome.error is not None:
         raise outcome.error
     found = [dataclasses.replace(portal, address=address) for address in outcome.value or ()]

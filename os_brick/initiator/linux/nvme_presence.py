@@ -39,6 +39,7 @@ class Presence:
 
     :ivar controllers: those of its portals, and others that show it, with the way that they go.
     :ivar namespaces: its paths on them.
+    :ivar ways: to its portals, with or without a controller.
     :ivar doubt: what keeps us from saying that nothing of it is here, though nothing was found.
     """
 
@@ -46,6 +47,7 @@ class Presence:
     controllers: tuple[tuple[Way, Controller], ...]
     namespaces: tuple[Namespace, ...]
     doubt: exception.TargetPortalNotFound | None = None
+    ways: tuple[Way, ...] = ()
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ def _find(
     if unresolved and not ours and subsystem:
         portals = ", ".join(map(str, target.portals))
         doubt = exception.TargetPortalNotFound(target_portal=portals, reason=unresolved)
-    found = Presence(target, tuple(controllers), tuple(ours), doubt)
+    found = Presence(target, tuple(controllers), tuple(ours), doubt, tuple(ways))
     one = nodes.kernel_name(host, path_used)
     if one is not None and one not in found.heads:
         LOG.warning(
