@@ -26,6 +26,11 @@ _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 # A replacement of a shorter value would make a text unreadable without hiding anything.
 _SHORTEST_LITERAL = 4
 
+# A share of Virtuozzo Storage may end in its cluster's password: [MDS,...:/]CLUSTER:PASSWORD. What
+# follows the colon of ``server:/export`` is none.
+_EXPORT = "export"
+_SHARE_WITH_PASSWORD = re.compile(r"(\S+?:/[\w-]+|[\w-]+(?=:[^/])):.+", re.DOTALL)
+
 # How deep structures are looked into; deeper ones, and circles, are cut off.
 _DEPTH = 16
 
@@ -163,7 +168,9 @@ def _masked(value: Any, depth: int) -> Any:
 def _masked_container(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping):
         return {
-            key: MASK if is_secret_name(key) and item is not None else _masked(item, depth)
+            key: MASK
+            if is_secret_name(key) and item is not None
+            else _masked(_without_password(item) if key == _EXPORT else item, depth)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
@@ -174,6 +181,11 @@ def _masked_container(value: Any, depth: int) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _masked_dataclass(value, depth)
     return _Shown(mask_text(_repr(value)))
+
+
+def _without_password(share: Any) -> Any:
+    found = _SHARE_WITH_PASSWORD.fullmatch(share) if isinstance(share, str) else None
+    return f"{found[1]}:{MASK}" if found else share
 
 
 def _masked_words(value: Sequence[Any]) -> list[str]:

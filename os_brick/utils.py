@@ -242,6 +242,10 @@ def get_passphrase_from_secret(key: Any) -> str:
 # --- devices --------------------------------------------------------------------------------------
 
 
+# Given with each look at a device: functions that services supply have no limit of their own.
+_LOOK_LIMIT_S = 600
+
+
 def get_device_size(executor: Executor, device: str) -> int | None:
     """Size of a block device in bytes, None if the answer is no number.
 
@@ -249,7 +253,10 @@ def get_device_size(executor: Executor, device: str) -> int | None:
     :raises oslo_concurrency.processutils.ProcessExecutionError: the program failed.
     """
     out, _err = executor._execute(
-        "blockdev", "--getsize64", device, run_as_root=True, root_helper=executor._root_helper
+        *("blockdev", "--getsize64", device),
+        run_as_root=True,
+        root_helper=executor._root_helper,
+        timeout=_LOOK_LIMIT_S,
     )
     size = str(out).strip()
     return int(size) if size.isdigit() else None
@@ -257,6 +264,8 @@ def get_device_size(executor: Executor, device: str) -> int | None:
 
 def check_valid_device(executor: Executor, path: str) -> bool:
     """Whether a block can be read from a device, as root."""
+    import subprocess  # noqa: TID251 - for the class of an error that foreign functions raise
+
     from oslo_concurrency import processutils
 
     try:
@@ -264,9 +273,13 @@ def check_valid_device(executor: Executor, path: str) -> bool:
             *("dd", f"if={path}", "of=/dev/null", "count=1"),
             run_as_root=True,
             root_helper=executor._root_helper,
+            timeout=_LOOK_LIMIT_S,
         )
     except processutils.ProcessExecutionError as exc:
         LOG.error("Failed to access the device on the path %s: %s", path, exc.stderr)
+        return False
+    except (OSError, subprocess.TimeoutExpired) as exc:  # only foreign execute functions
+        LOG.error("Failed to access the device on the path %s: %s", path, exc)
         return False
     # Without a word from dd there was no read: it reports what it copied.
     return err is not None

@@ -21,6 +21,7 @@ LOG = logging.getLogger(__name__)
 
 _PROGRAM = "casadm"
 _RUNNING = "Running"
+_ACTIVE = "Active"
 # Lines of a cache's devices begin with what draws a tree.
 _CORE = "core"
 _LIST_LIMIT_S = 60.0
@@ -41,12 +42,15 @@ class Core:
     :ivar cache: number of its cache; ``number`` is one for this cache only.
     :ivar disk: path of the device behind the cache.
     :ivar device: path of the cached device; ``-`` if there is none.
+    :ivar status: ``Active`` if the disk that is at its path now is behind the cache. Otherwise the
+        cached device is that of a disk which had the path before.
     """
 
     cache: str
     number: str
     disk: str
     device: str
+    status: str = _ACTIVE
 
 
 def parse_list(text: str) -> list[Cache | Core]:
@@ -66,7 +70,7 @@ def parse_list(text: str) -> list[Cache | Core]:
         elif words[0].endswith(_CORE) and words[1] == "pool":
             cache = ""  # what follows waits for its cache
         elif words[0].endswith(_CORE) and cache:
-            found.append(Core(cache, words[1], words[2], words[-1]))
+            found.append(Core(cache, words[1], words[2], words[-1], words[3]))
     return found
 
 
@@ -159,7 +163,8 @@ class OpenCASEngine(HasHost, caches.CacheEngineBase):
         """Return the cached device of a disk that is behind this cache."""
         start = f"/dev/cas{self._cache}-"
         for core in self._cores(call):
-            if core.device.startswith(start) and self._real(core.disk) == disk:
+            active = core.status == _ACTIVE
+            if active and core.device.startswith(start) and self._real(core.disk) == disk:
                 return core.device
         return None
 

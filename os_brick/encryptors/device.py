@@ -93,8 +93,9 @@ class DeviceEncryptor(base.VolumeEncryptor):
 
         Nothing to do, and success, if it is closed.
 
-        :raises ProcessExecutionError: cryptsetup failed; exit code 5: it is still in use, the text
-            tells by whom. It is still open then, and the path still leads to it.
+        :raises ProcessExecutionError: what was written to it is not known to be on the storage, of
+            which the kernel tells once; or cryptsetup failed; exit code 5: it is still in use, the
+            text tells by whom. It is still open then, and the path still leads to it.
         """
         with self._call("Closing", kwargs) as call:
             found = mappings.find(self.host, self.dev_name, thoroughly=True)
@@ -106,6 +107,11 @@ class DeviceEncryptor(base.VolumeEncryptor):
                 )
                 return
             device = self._find_device(found)
+            if found is not None and block.was_written(self.host.sysfs, found.name):
+                # With the mapping the kernel forgets that a write to it has failed, and the device
+                # below never knew of it: the connector's own write-out would find nothing wrong.
+                limit_s = cfg.CONF.os_brick.flush_timeout
+                block.sync(self.host, call, f"/dev/{found.name}", limit_s)
             if found is not None or self.has_own_execute:  # which may see other mappings than we do
                 self._close_volume(call=call, **kwargs)
             if device is not None:

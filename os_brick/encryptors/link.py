@@ -55,13 +55,28 @@ def check_ours(host: Host, path: str) -> None:
     """Return if the path may be replaced: it is a link, or nothing is there.
 
     :raises InvalidParameterValue: it is a device's own node. In its place the link would be in the
-        way of the next device of that name, for ever (bug 1964379, bug 1703954).
+        way of the next device of that name, for ever (bug 1964379, bug 1703954). Or it is a file,
+        as volumes of NFS are: the link would take its place, and all of its data would be lost.
+    :raises OSError: the host could not be looked at.
     """
-    if target(host, path) is None and nodes.real_node(host, path) is not None:
+    if target(host, path) is None and (
+        nodes.real_node(host, path) is not None or _is_outside(path)
+    ):
         raise exception.InvalidParameterValue(
-            err=f"device_path: {path} is a device's own node. Expected is a link that may be "
-            "replaced, as connect_volume returns it for properties with 'encrypted': True."
+            err=f"device_path: {path} is a device's own node, or a file. Expected is a link that "
+            "may be replaced, as connect_volume returns it for properties with 'encrypted': True."
         )
+
+
+def _is_outside(path: str) -> bool:
+    """Tell whether something is there that is not below ``/dev``."""
+    if path.startswith(_DEV):
+        return False
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def find_device(host: Host, path: str, opened: Mapping | None) -> Device | None:

@@ -13,6 +13,7 @@ from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from os_brick import exception
+from os_brick.initiator.linux import block
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.programs import Result
 from os_brick.local_dev import lvm_mappings, lvm_sizes
@@ -226,8 +227,9 @@ def extend(tools: Tools, call: Call, place: Place, new_size: str) -> None:
     if volume is None or not volume.has_thick_snapshots or not was_active:
         checked(_extend(tools, call, place, new_size, volume), _extending(place))
         return
-    deactivate(tools, call, place)
     try:
+        # It may be inactive though this failed: stopped at its limit while it waited for udev.
+        deactivate(tools, call, place)
         checked(_extend(tools, call, place, new_size, volume), _extending(place))
     except Exception:
         try:
@@ -246,13 +248,31 @@ def _extend(
     tools: Tools, call: Call, place: Place, new_size: str, volume: LogicalVolume | None
 ) -> Result:
     wanted = lvm_sizes.requested_bytes(new_size, volume.size if volume else 0)
+    crashed_when_done = False
 
     def is_done() -> bool:
+        nonlocal crashed_when_done
         now = tools.find_volume(call, place.group, place.name)
-        return now is not None and volume is not None and volume.size < wanted <= now.size
+        done = now is not None and volume is not None and volume.size < wanted <= now.size
+        crashed_when_done = done
+        return done
 
     words = ("lvextend", "-L", new_size, place.path)
-    return tools.run_patiently(call, *tools.prefix, *words, done=is_done)
+    result = tools.run_patiently(call, *tools.prefix, *words, done=is_done)
+    if crashed_when_done and not _is_up_to_date(tools, place, wanted):
+        # What lvextend does last: the kernel has not heard of it, or holds all I/O meanwhile.
+        return tools.run_patiently(call, "lvchange", "--refresh", place.path)
+    return result
+
+
+def _is_up_to_date(tools: Tools, place: Place, size: int) -> bool:
+    """Tell whether the kernel's mapping of a volume, if it is active, has a size and is usable."""
+    sysfs = tools.host.sysfs
+    name = lvm_mappings.find(sysfs, place.group, place.name)
+    if name is None:
+        return True
+    suspended = lvm_mappings.any_suspended(sysfs, place.group)
+    return (block.read_size(sysfs, name) or 0) >= size and not suspended
 
 
 def delete(tools: Tools, call: Call, place: Place) -> None:

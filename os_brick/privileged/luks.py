@@ -12,7 +12,7 @@ import stat
 from os_brick import privileged
 from os_brick.privileged import guarded
 
-_DEVICE = re.compile(r"[a-zA-Z0-9-]{1,31}", re.ASCII)
+_DEVICE = re.compile(r"[a-zA-Z0-9_-]{1,31}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,10}:\d{1,10}", re.ASCII)
 _CHUNK = 1 << 20
 _LONGEST = 64 << 20

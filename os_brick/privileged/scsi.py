@@ -23,7 +23,8 @@ from os_brick.privileged import guarded
 _DEVICES = "/sys/bus/scsi/devices"
 _HCTL = re.compile(r"\d{1,10}:\d{1,10}:\d{1,10}:\d{1,20}", re.ASCII)
 _DISK = re.compile(r"[a-z0-9]{1,31}", re.ASCII)
-_DEVICE = re.compile(r"[a-z0-9-]{1,31}", re.ASCII)
+# Also of an array that the kernel knows by its name: md_NAME.
+_DEVICE = re.compile(r"[a-zA-Z0-9_-]{1,31}", re.ASCII)
 _NUMBER_OR_ANY = re.compile(r"-|\d{1,20}", re.ASCII)
 _IQN = re.compile(r"(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,220}", re.ASCII)
 _ADDRESS = re.compile(r"[0-9A-Za-z.:%_-]{1,255}", re.ASCII)
@@ -235,10 +236,14 @@ def read_node_settings(iqn: str, address: str, port: int) -> dict[str, str] | No
     ``<iqn>/<address>,<port>,<tpgt>`` with a file for each interface, of ``name = value`` lines.
 
     :returns: the settings found; empty if there is no record; None if open-iscsi keeps its records
-        somewhere else, so that this cannot be said. (It makes the folder with its first record.)
+        somewhere else, so that this cannot be said, or by names that are not looked for here. (It
+        makes the folder with its first record.)
     """
-    guarded.checked(_IQN, iqn, "target name")
-    prefix = f"{guarded.checked(_ADDRESS, address, 'portal address')},{int(port)}"
+    try:
+        guarded.checked(_IQN, iqn, "target name")
+        prefix = f"{guarded.checked(_ADDRESS, address, 'portal address')},{int(port)}"
+    except ValueError:
+        return None  # iscsiadm knows
     roots = [root for root in _NODE_RECORDS if os.path.isdir(os.path.dirname(root))]
     if not roots:
         return None

@@ -229,12 +229,15 @@ class LvmPrograms:
         return found
 
     def _lvchange(self, words: Sequence[str]) -> Answer:
-        options, (path,) = _parse(words, {"-a", "-k"}, {"--yes", "-K"})
+        options, (path,) = _parse(words, {"-a", "-k"}, {"--yes", "-K", "--refresh"})
         if {"-K", "-k"} <= options.keys() and self._lvm.version.startswith("2.03"):
             raise FailedError(3, "  Command does not accept option: --ignoreactivationskip.\n")
         group, volume = self._volume(path)
         if options.get("-k") == "n":
             volume.skip = False
+        if "--refresh" in options and volume.mapping is not None:
+            self._lvm.resize(volume, volume.size)
+            self._lvm.suspend(volume, False)
         if "-a" not in options:
             return Answer(out=f"  Logical volume {path} changed.\n")
         family = [volume, *self._lvm.snapshots_of(group, volume)]

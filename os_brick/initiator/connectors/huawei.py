@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess  # noqa: TID251 - for the class of an error that foreign functions raise
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from oslo_log import log as logging
 
 from os_brick import exception, executor, utils
 from os_brick.initiator.connectors import base
-from os_brick.initiator.linux import nodes
+from os_brick.initiator.linux import block, nodes
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.vendors import device
 
@@ -23,7 +24,8 @@ LOG = logging.getLogger(__name__)
 _DEFAULT_CLI = "/usr/local/bin/sds/sds_cli"
 _CLI_VARIABLE = "HUAWEISDSHYPERVISORCLI_PATH"
 _CLI_LIMIT_S = 120.0
-_NODE_S = 5.0
+_NODE_S = 15.0
+_UNDO_LIMIT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class HuaweiStorHyperConnector(base.BaseLinuxConnector):
 
         :returns: ``{"type": "block", "path": its device}``.
         :raises InvalidParameterValue: the properties name no volume; nothing was changed.
+        :raises VolumeDeviceNotFound: the device that the tool names is not there; likewise.
         :raises BrickException: the tool refused; what this call attached is detached.
         """
         volume = SdsVolume.parse(connection_properties)
@@ -126,26 +129,42 @@ class HuaweiStorHyperConnector(base.BaseLinuxConnector):
             self._public_call(f"Attach of {volume}") as call,
             self.host.locks.held(call, volume.lock_names),
         ):
-            answer = self._cli(call, "attach", volume)
-            here = (self.has_been_attached_code, self.attach_mnid_done_code)
-            if answer.code not in (self.attached_success_code, *here):
-                raise exception.BrickException(f"Attach volume failed, error code is {answer}")
+            before = self._cli(call, "querydev", volume).code
+            answer = CliAnswer()
             try:
+                answer = self._cli(call, "attach", volume)
+                here = (self.has_been_attached_code, self.attach_mnid_done_code)
+                if answer.code not in (self.attached_success_code, *here):
+                    raise exception.BrickException(f"Attach volume failed, error code is {answer}")
                 path = self._query(call, volume)
-            except exception.BrickException:
-                if answer.code == self.attached_success_code:
+                self._wait_for_node(call, path)
+            except (OSError, exception.BrickException):
+                # Without an answer it may have been attached all the same.
+                unclear = answer.code is None and before not in self._may_be_here
+                if answer.code == self.attached_success_code or unclear:
                     self._undo(call, volume)
                 raise
-            call.wait_until(
-                lambda: nodes.real_node(self.host, path) is not None,
-                what=f"node {path}",
-                limit_s=_NODE_S,
-            )
         return {"type": "block", "path": path}
 
+    def _wait_for_node(self, call: Call, path: str) -> None:
+        here = call.wait_until(
+            lambda: nodes.real_node(self.host, path) is not None,
+            what=f"node {path}",
+            limit_s=_NODE_S,
+        )
+        # Whoever writes to a path that is not there writes a file below /dev.
+        if not here and not self.has_own_execute:  # it may lead to where other files are
+            raise exception.VolumeDeviceNotFound(device=path)
+
+    @property
+    def _may_be_here(self) -> tuple[int | None, ...]:
+        """What the tool answers about a volume that is here, or of which it cannot tell."""
+        return (0, None, self.vbs_unnormal_code)
+
     def _undo(self, call: Call, volume: SdsVolume) -> None:
+        later = call.later(f"{call.operation}, undone", _UNDO_LIMIT_S)
         try:
-            self._cli(call, "detach", volume)
+            self._cli(later, "detach", volume)
         except exception.BrickException as exc:
             LOG.warning("Leftovers may remain: %s", exc)
 
@@ -167,16 +186,16 @@ class HuaweiStorHyperConnector(base.BaseLinuxConnector):
         """
         volume = SdsVolume.parse(connection_properties)
         with self._detaching(volume, force, ignore_errors) as (call, errors):
-            # The tool's word counts: a path that a caller has kept may be another's by now.
-            found = self._cli(call, "querydev", volume)
-            here = found.address if found.code == 0 else ""
-            with errors.context(force, "Data of %s may be lost", volume):
-                if found.code is None or (found.code == 0 and not here):
-                    raise exception.BrickException(
-                        f"Disconnect_volume failed: whether {volume} is here is not known"
-                    )
+            used = utils.get_dev_path(connection_properties, device_info)
+            here = self._find(call, volume, used, force, errors)
             limit_s = cfg.CONF.os_brick.flush_timeout
             device.settle(self.host, call, here, force=force, errors=errors, limit_s=limit_s)
+            name = nodes.kernel_name(self.host, used) if isinstance(used, str) else None
+            if not here and name is not None:
+                # What the tool answers need not mean that it is not here. Should the name be
+                # another's by now, that does no harm.
+                with errors.context(force, "Writing out %s failed, its data may be lost", used):
+                    block.sync(self.host, call, f"/dev/{name}", limit_s)
             answer = self._cli(call, "detach", volume)
             if answer.code not in (
                 self.attached_success_code,
@@ -184,6 +203,34 @@ class HuaweiStorHyperConnector(base.BaseLinuxConnector):
                 self.not_mount_node_code,
             ):
                 raise exception.BrickException(f"Disconnect_volume failed, error code is {answer}")
+
+    def _find(
+        self,
+        call: Call,
+        volume: SdsVolume,
+        used: Any,
+        force: bool,
+        errors: exception.ExceptionChainer,
+    ) -> str:
+        """Return the path of a volume to detach; empty if it is not here, or not known to be.
+
+        The tool's word counts: a path that a caller has kept may be another's by now.
+
+        :param used: the path that the caller has kept.
+        :raises BrickException: whether it is here is not known (without ``force``).
+        """
+        with errors.context(force, "Data of %s may be lost", volume):
+            found = self._cli(call, "querydev", volume)
+            here = found.address if found.code == 0 else ""
+            if found.code == self.vbs_unnormal_code and isinstance(used, str):
+                # Its service cannot say it, and will not mind the detach.
+                here = used
+            if found.code in self._may_be_here and not here:
+                raise exception.BrickException(
+                    f"Disconnect_volume failed: whether {volume} is here is not known"
+                )
+            return here
+        return ""
 
     # -- looking ------------------------------------------------------------------------------
     def is_volume_connected(self, volume_name: str) -> bool:
@@ -250,7 +297,11 @@ class HuaweiStorHyperConnector(base.BaseLinuxConnector):
                 found = self._execute(
                     *words, check_exit_code=False, timeout=call.within(_CLI_LIMIT_S)
                 )
-            except (OSError, processutils.ProcessExecutionError) as exc:
+            except (
+                OSError,
+                subprocess.TimeoutExpired,
+                processutils.ProcessExecutionError,
+            ) as exc:
                 raise exception.BrickException(f"SDS command {verb} failed: {exc}") from exc
             answer = parse_answer(found[0] if found else None)
             step.outcome = str(answer)

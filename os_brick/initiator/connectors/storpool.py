@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from oslo_log import log as logging
 from os_brick import exception, executor, utils
 from os_brick.initiator import storpool_utils
 from os_brick.initiator.connectors import base
-from os_brick.initiator.linux import nodes
+from os_brick.initiator.linux import locking, nodes, udev
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.storpool_utils import DEV_STORPOOL as DEV_STORPOOL
 from os_brick.initiator.storpool_utils import DEV_STORPOOL_BYID as DEV_STORPOOL_BYID
@@ -26,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 _MODES = ("rw", "ro")
 # StorPool's client has the device when its API answers; udev's link comes a moment later.
-_LINK_S = 5.0
+_LINK_S = 15.0
 _GONE_S = 15.0
 _BUSY_TRIES = 10
 _BUSY_PAUSE_S = 0.2
@@ -106,6 +107,7 @@ class StorPoolConnector(base.BaseLinuxConnector):
         """Attach a volume.
 
         :returns: ``{"type": "block", "path": "/dev/storpool-byid/…"}``.
+        :raises VolumeDeviceNotFound: its device did not appear; it is detached again.
         :raises BrickException: the properties cannot be used, or StorPool refused.
         """
         _get(connection_properties, "client_id")
@@ -117,7 +119,7 @@ class StorPoolConnector(base.BaseLinuxConnector):
             )
         with (
             self._public_call(f"Attach of {volume}") as call,
-            self.host.locks.held(call, volume.lock_names),
+            self._volume_lock(call, volume),
         ):
             path = DEV_STORPOOL_BYID / self._global_id(call, volume.name)
             was_here = self._is_here(path)
@@ -128,10 +130,19 @@ class StorPoolConnector(base.BaseLinuxConnector):
                     self._undo(call, volume)
                 raise
             with call.step("wait for the link", quiet=True):
-                if not call.wait_until(
-                    lambda: self._is_here(path), what=f"link {path}", limit_s=_LINK_S
-                ):
-                    LOG.warning("StorPool has attached %s, and %s is not there yet", volume, path)
+                # While udev is behind, the link may be an old one, and lead to another's device.
+                call.wait_until(
+                    lambda: not udev.has_events(self.host) and self._is_here(path),
+                    what=f"link {path}",
+                    limit_s=_LINK_S,
+                )
+                here = self._is_here(path)
+            if not here:
+                # Whoever writes to a path that is not there writes a file below /dev.
+                LOG.warning("StorPool has attached %s, and %s is not there", volume, path)
+                if not self.has_own_execute:  # it may lead to where other files are
+                    self._undo(call, volume)
+                    raise exception.VolumeDeviceNotFound(device=str(path))
         return {"type": "block", "path": str(path)}
 
     def _global_id(self, call: Call, name: str) -> str:
@@ -216,7 +227,7 @@ class StorPoolConnector(base.BaseLinuxConnector):
         volume = self._volume(_get(connection_properties, "volume"))
         with (
             self._public_call(f"Extend of {volume}") as call,
-            self.host.locks.held(call, volume.lock_names),
+            self._volume_lock(call, volume),
         ):
             told = self._ask(lambda api: api.volume(volume.name), call)
             try:
@@ -274,6 +285,12 @@ class StorPoolConnector(base.BaseLinuxConnector):
         return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
     # -- StorPool -----------------------------------------------------------------------------
+    def _volume_lock(
+        self, call: Call, volume: base.Volume
+    ) -> contextlib.AbstractContextManager[None]:
+        # Its services could always do without a directory for file locks.
+        return locking.held_if_possible(self.host.locks, call, volume.lock_names)
+
     def _volume(self, number: str) -> StorPoolVolume:
         return StorPoolVolume(number, storpool_utils.os_to_sp_volume_name(self._prefix, number))
 

@@ -21,6 +21,7 @@ import hashlib
 import os
 import stat
 import struct
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -109,12 +110,28 @@ class Locks:
             return os.open(path, flags)
         except FileNotFoundError:
             os.makedirs(directory, exist_ok=True)
-        fd = os.open(path, flags | os.O_CREAT, 0o644)
-        # Services of several users may share the directory: whoever may write there may lock there.
-        mode = stat.S_IMODE(os.stat(directory).st_mode) & 0o666
-        with contextlib.suppress(PermissionError):  # another service was faster and owns the file
-            os.fchmod(fd, mode | 0o600)
-        return fd
+        self._make_file(directory, path)
+        return os.open(path, flags)
+
+    @staticmethod
+    def _make_file(directory: str, path: str) -> None:
+        """Make the file, if nobody else has.
+
+        Services of several users may share the directory: whoever may write there may lock there,
+        and the file is not seen before that is so.
+        """
+        owner = os.stat(directory)
+        fd, staging = tempfile.mkstemp(dir=directory)
+        try:
+            # Not allowed if the directory is of a group that we are not in.
+            with contextlib.suppress(PermissionError):
+                os.fchown(fd, owner.st_uid if os.geteuid() == 0 else -1, owner.st_gid)
+            os.fchmod(fd, stat.S_IMODE(owner.st_mode) & 0o666 | 0o600)
+            with contextlib.suppress(FileExistsError):
+                os.link(staging, path)
+        finally:
+            os.close(fd)
+            os.unlink(staging)
 
     @staticmethod
     def _release(fd: int) -> None:

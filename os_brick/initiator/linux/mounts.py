@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from os_brick.initiator.linux.sysfs import Tree
 
@@ -30,16 +30,20 @@ class Mount:
 
     :ivar source: what is mounted, as the file system names it: ``server:/export``.
     :ivar number: device number of the file system, ``"0:52"``.
+    :ivar id: what tells it from other mounts at its point.
+    :ivar parent: ``id`` of the mount that it is on.
     """
 
     point: str
     source: str
     type: str
     number: str
+    id: str = field(default="", compare=False)
+    parent: str = field(default="", compare=False)
 
 
 def parse_mounts(text: str) -> list[Mount]:
-    """Read a mount table, in its order; of several mounts at one point, the last one counts."""
+    """Read a mount table, in its order."""
     found = []
     for line in text.splitlines():
         words = line.split(" ")
@@ -48,8 +52,37 @@ def parse_mounts(text: str) -> list[Mount]:
         after = words.index("-", 6)
         if len(words) > after + 2:
             source, kind = words[after + 2], words[after + 1]
-            found.append(Mount(_decoded(words[4]), _decoded(source), kind, words[2]))
+            point = _decoded(words[4])
+            found.append(Mount(point, _decoded(source), kind, words[2], words[0], words[1]))
     return found
+
+
+def visible(found: Sequence[Mount]) -> list[Mount]:
+    """Return those mounts that their points lead to.
+
+    The others are still in the table, but below what was mounted later at the same point or at a
+    directory above it: whoever uses their points gets that file system.
+    """
+    ids = {one.id for one in found}
+    upon = {
+        (one.parent if one.parent in ids and one.parent != one.id else "", one.point): one.id
+        for one in found
+    }
+    known: dict[str, str] = {}
+
+    def reached(path: str) -> str:
+        """Follow a path as the kernel does: at each directory into what is mounted there."""
+        if path not in known:
+            above = os.path.dirname(path)
+            here = "" if above == path else reached(above)
+            for _stacked in found:  # no table can keep us here for ever
+                if (here, path) not in upon:
+                    break
+                here = upon[here, path]
+            known[path] = here
+        return known[path]
+
+    return [one for one in found if one.point[:1] == "/" and reached(one.point) == one.id]
 
 
 def _decoded(text: str) -> str:
@@ -73,8 +106,8 @@ def read_mounts(proc: Tree) -> list[Mount]:
 
 
 def read_sources(proc: Tree) -> dict[str, str]:
-    """Return what is mounted, by the point where it is."""
-    return {mount.point: mount.source for mount in read_mounts(proc)}
+    """Return what is mounted and not hidden by another mount, by the point where it is."""
+    return {mount.point: mount.source for mount in visible(read_mounts(proc))}
 
 
 def real_point(base: str, name: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from os_brick import exception
-from os_brick.initiator.linux import nodes
+from os_brick.initiator.linux import nodes, udev
 from os_brick.initiator.linux.call import Call
 from os_brick.initiator.linux.host import Host
 from os_brick.initiator.vendors import device
@@ -50,11 +50,16 @@ def wait_for(host: Host, call: Call, volume_id: str) -> str:
 
     :raises VolumeDeviceNotFound: it has not come within 15 seconds.
     """
+
+    def settled() -> str | None:
+        # While udev is behind, the link may be that of an earlier mapping, and the device that it
+        # leads to another volume's by now.
+        return None if udev.has_events(host) else find(host, volume_id)
+
     with call.step(f"wait for the device of {volume_id}") as step:
         step.waited_for = "its link"
-        path = call.wait_until(
-            lambda: find(host, volume_id), what=f"device of {volume_id}", limit_s=_APPEARS_S
-        )
+        path = call.wait_until(settled, what=f"device of {volume_id}", limit_s=_APPEARS_S)
+        path = path or find(host, volume_id)
         if path is None:
             # The directory comes with udev's first link.
             where = "" if host.dev.exists(_FOLDER) else " at expected path"

@@ -176,18 +176,25 @@ class _Replacement:
     # -- the exchange -------------------------------------------------------------------------
     def _exchange(self, disk: Any) -> None:
         with contextlib.ExitStack() as undo:
+            # Each is noted before its step: one whose answer was lost may have been carried out.
+            undo.callback(self._undo, "attach the old disk again", self._attach_again, disk)
             self._reconfigure("remove", disk)
-            undo.callback(self._undo, "attach the old disk again", self._reconfigure, "add", disk)
-            self._move(self._volume.path, self._old)
             undo.callback(
                 self._undo, "put the old disk back", self._move, self._old, self._volume.path
             )
-            self._move(self._new, self._volume.path)
+            self._move(self._volume.path, self._old)
             undo.callback(
                 self._undo, "take the new disk away", self._move, self._volume.path, self._new
             )
+            self._move(self._new, self._volume.path)
             self._reconfigure("add", disk)
             undo.pop_all()
+
+    def _attach_again(self, disk: Any) -> None:
+        try:
+            self._find_disk()
+        except exception.WrongVolume:
+            self._reconfigure("add", disk)
 
     def _undo(self, what: str, step: Any, *arguments: Any) -> None:
         self._session.tidy_up()

@@ -3,6 +3,7 @@ import logging
 import operator
 import os
 import pathlib
+import subprocess
 import time
 import types
 from collections.abc import Iterator
@@ -402,7 +403,10 @@ def test_device_size(out: Any, size: Any) -> None:
 
     assert utils.get_device_size(executor.Executor("sudo", host), "/dev/sda") == size
     assert host.calls == [
-        (("blockdev", "--getsize64", "/dev/sda"), {"run_as_root": True, "root_helper": "sudo"})
+        (
+            ("blockdev", "--getsize64", "/dev/sda"),
+            {"run_as_root": True, "root_helper": "sudo", "timeout": 600},
+        )
     ]
 
 
@@ -423,7 +427,7 @@ def test_check_valid_device(answer: Any, valid: Any, caplog: pytest.LogCaptureFi
     assert host.calls == [
         (
             ("dd", "if=/dev/sda", "of=/dev/null", "count=1"),
-            {"run_as_root": True, "root_helper": "sudo"},
+            {"run_as_root": True, "root_helper": "sudo", "timeout": 600},
         )
     ]
     assert ("/dev/sda" in caplog.text) == isinstance(answer, Exception)
@@ -765,3 +769,29 @@ def test_decorators_keep_names() -> None:
     assert Encrypted.connect_volume.__name__ == "connect_volume"
     assert Encrypted.disconnect_volume.__doc__ == "Disconnect."
     assert Encrypted.extend_volume.__name__ == "extend_volume"
+
+
+class Foreign:
+    def __init__(self, answer: Any = ("", "")) -> None:
+        self.answer = answer
+        self.keywords: dict[str, Any] = {}
+
+    def __call__(self, *words: str, **keywords: Any) -> Any:
+        self.keywords = keywords
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_a_supplied_execute_is_given_a_limit() -> None:
+    run = Foreign(("", "1+0"))
+    assert utils.check_valid_device(executor.Executor("sudo", run), "/dev/sda")
+    assert run.keywords.get("timeout")
+    run = Foreign(("512", ""))
+    assert utils.get_device_size(executor.Executor("sudo", run), "/dev/sda") == 512
+    assert run.keywords.get("timeout")
+
+
+@pytest.mark.parametrize("error", [OSError("no"), subprocess.TimeoutExpired("dd", 600)])
+def test_a_device_whose_check_does_not_end_is_not_valid(error: Exception) -> None:
+    assert not utils.check_valid_device(executor.Executor("sudo", Foreign(error)), "/dev/sda")

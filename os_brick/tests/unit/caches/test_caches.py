@@ -293,3 +293,21 @@ def test_devices_that_wait_for_their_cache_belong_to_none() -> None:
 def test_no_list_is_too_odd(text: str) -> None:
     assert isinstance(parse_list(text), list)
     assert isinstance(parse_list("cache 1 x Running wt -\n" + text), list)
+
+
+@pytest.mark.parametrize("status", ["Inactive", "Detached"])
+def test_the_core_of_an_earlier_volume_of_that_name(fake_host: FakeHost, status: str) -> None:
+    """After a reboot the cache is loaded with the core of a volume that is not attached any more,
+    and the kernel gives its name to another."""
+
+    def casadm(process: Process) -> Answer:
+        if process.words[1] == "-A":
+            return Answer(1, err="Error inserting core: Core device path already exists\n")
+        return Answer(
+            out=f"{HEADER}cache 1 /dev/nvme0n1 Running wb -\n"
+            f"\u2514core 1 /dev/sdd {status} - /dev/cas1-1\n"
+        )
+
+    fake_host.programs.install("casadm", casadm)
+    with pytest.raises(processutils.ProcessExecutionError):
+        engine(fake_host).attach_volume(dev_path="/dev/sdd")

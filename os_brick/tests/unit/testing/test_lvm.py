@@ -117,7 +117,7 @@ def test_an_old_signature_is_asked_about(demo: FakeHost) -> None:
         "lvs --all",
         "lvcreate --type raid5 -n a demo -L 4m",
         "vgs -o vg_name",
-        "lvchange --refresh demo/thick",
+        "lvchange --resync demo/thick",
         "udevadm trigger",
     ],
 )

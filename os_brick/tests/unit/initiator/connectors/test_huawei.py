@@ -90,8 +90,11 @@ def test_attach_and_detach(fake_host: FakeHost, cli: Cli, connector: Any) -> Non
 
 
 @pytest.mark.parametrize("code", [50151401, 50151405])
-def test_what_is_attached_already_is_success(cli: Cli, connector: Any, code: int) -> None:
+def test_what_is_attached_already_is_success(
+    fake_host: FakeHost, cli: Cli, connector: Any, code: int
+) -> None:
     cli.attached.add(PROPERTIES["volume_id"])
+    VendorDisk.appear(fake_host, "vdxxx")
     cli.codes["attach"] = code
 
     assert connector.connect_volume(PROPERTIES)["path"] == DEVICE

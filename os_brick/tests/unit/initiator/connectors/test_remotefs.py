@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oslo_concurrency import processutils
 
 from os_brick import exception, initiator
 from os_brick.initiator import connector as factory
@@ -244,3 +246,29 @@ class TestReleasingMounts:
         else:
             with pytest.raises(raised, match="no permission"):
                 nfs.disconnect_volume(PROPERTIES, None, **words)
+
+
+def test_vz_password_in_export_is_not_logged(
+    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    conn = {"driver_volume_type": "vzstorage", "mount_point_base": "/mnt/vz"}
+    vz = fake_host.connector("VZSTORAGE", conn=conn)
+    properties = {"export": "10.0.0.1:8888:/stor:S3cretPw", "name": "volume-1", "options": None}
+    info = vz.connect_volume(properties)
+    vz.disconnect_volume(properties, info)
+    assert "S3cretPw" not in caplog.text
+
+
+def test_vz_password_in_export_is_not_logged_when_the_mount_fails(
+    fake_host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    fake_host.faults.fail("pstorage-mount", code=1, err="no")
+    conn = {"driver_volume_type": "vzstorage", "mount_point_base": "/mnt/vz"}
+    vz = fake_host.connector("VZSTORAGE", conn=conn)
+    properties = {"export": "stor:S3cretPw", "name": "volume-1", "options": None}
+    with pytest.raises(processutils.ProcessExecutionError, match="pstorage-mount") as caught:
+        vz.connect_volume(properties)
+    assert "S3cretPw" not in str(caught.value)
+    assert "S3cretPw" not in caplog.text

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from oslo_concurrency import processutils
+from oslo_config import cfg
 
 from os_brick import exception
 from os_brick.initiator import connector as front_door
 from os_brick.initiator import storpool_utils
 from os_brick.initiator.connectors import storpool
+from os_brick.initiator.linux.locking import Locks
 from os_brick.testing import FakeHost
 from os_brick.testing.vendor_disk import VendorDisk
 from os_brick.tests.unit.initiator.vendors import servers
@@ -119,7 +121,7 @@ def test_the_prefix_of_this_host(
 ) -> None:
     conf.write_text(conf.read_text() + "SP_OPENSTACK_VOLUME_PREFIX=cloud1\n")
     cluster.add(f"cloud1--volume-{ID}", "other")
-    cluster.when_attached = lambda volume: None
+    VendorDisk.appear(fake_host, "sp-1", ["/dev/storpool-byid/other"])
 
     info = fake_host.connector("STORPOOL").connect_volume(PROPERTIES)
 
@@ -402,3 +404,28 @@ def test_names_of_paths(path: Any, name: str) -> None:
 def test_names_that_services_use() -> None:
     assert front_door.StorPoolConnector is storpool.StorPoolConnector
     assert str(storpool.DEV_STORPOOL_BYID) == "/dev/storpool-byid"
+
+
+def test_it_works_without_a_lock_directory(
+    fake_host: FakeHost,
+    connector: Any,
+    cluster: Cluster,
+) -> None:
+    def no_directory() -> str:
+        raise cfg.RequiredOptError("lock_path", cfg.OptGroup("os_brick"))
+
+    object.__setattr__(fake_host.host, "locks", Locks(no_directory))
+    info = connector.connect_volume(PROPERTIES)
+    assert info["path"] == PATH
+    connector.extend_volume({**PROPERTIES, "device_path": PATH})
+    connector.disconnect_volume(PROPERTIES, info)
+
+
+def test_a_device_that_does_not_appear_is_no_success(
+    connector: Any,
+    cluster: Cluster,
+) -> None:
+    cluster.when_attached = lambda volume: None
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        connector.connect_volume(PROPERTIES)
+    assert cluster.volumes[0].attached == {}

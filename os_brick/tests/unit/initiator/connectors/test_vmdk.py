@@ -577,3 +577,45 @@ def test_an_old_file_looks_older_than_now(
     connector: VmdkConnector, properties: dict[str, Any]
 ) -> None:
     assert connector.connect_volume(properties)["last_modified"] < time.time() - 5
+
+
+def lost(number: int, method: str) -> Callable[[Vcenter], None]:
+    """The n-th task of a method is carried out, and vCenter then does not tell how it ended."""
+
+    def arrange(server: Vcenter) -> None:
+        seen: list[str] = []
+        asked: list[int] = []
+
+        def before(called: str) -> None:
+            at_last = seen.count(method) == number and seen[-1] == method and not asked
+            if called == "RetrievePropertiesEx" and at_last:
+                asked.append(1)
+                raise Fault("ManagedObjectNotFound", "the task is gone")
+            seen.append(called)
+
+        server.before = before
+
+    return arrange
+
+
+@pytest.mark.parametrize(
+    ("number", "method"),
+    [(1, "ReconfigVM_Task"), (1, "MoveVirtualDisk_Task"), (2, "MoveVirtualDisk_Task")],
+)
+def test_what_was_done_though_its_answer_was_lost_is_undone(
+    server: Vcenter,
+    connector: Any,
+    properties: dict[str, Any],
+    number: int,
+    method: str,
+) -> None:
+    info = changed(properties)
+    lost(number, method)(server)
+    with pytest.raises(exception.BrickException):
+        connector.disconnect_volume(properties, info)
+    server.before = lambda method: None
+    assert [disk.file for disk in server.vm.disks] == [DISK]
+    assert server.files == OLD_FILES
+    assert pathlib.Path(info["path"]).read_bytes() == NEW
+    connector.disconnect_volume(properties, info)
+    assert server.files == {DISK: b"FLAT:" + NEW}
