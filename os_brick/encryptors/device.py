@@ -93,10 +93,13 @@ class DeviceEncryptor(base.VolumeEncryptor):
 
         Nothing to do, and success, if it is closed.
 
-        :raises ProcessExecutionError: what was written to it is not known to be on the storage, of
-            which the kernel tells once; or cryptsetup failed; exit code 5: it is still in use, the
-            text tells by whom. It is still open then, and the path still leads to it.
+        :raises ExecutionTimeout: what was written to it is still not on the storage. It is still
+            open then, and the path still leads to it.
+        :raises ProcessExecutionError: what was written to it is not known to be on the storage,
+            which is told once: it is closed. Or cryptsetup failed; exit code 5: it is still in use,
+            the text tells by whom. It is still open then, and the path still leads to it.
         """
+        failure: Exception | None = None
         with self._call("Closing", kwargs) as call:
             found = mappings.find(self.host, self.dev_name, thoroughly=True)
             if found is not None and not self._is_mine(found):
@@ -111,11 +114,23 @@ class DeviceEncryptor(base.VolumeEncryptor):
                 # With the mapping the kernel forgets that a write to it has failed, and the device
                 # below never knew of it: the connector's own write-out would find nothing wrong.
                 limit_s = cfg.CONF.os_brick.flush_timeout
-                block.sync(self.host, call, f"/dev/{found.name}", limit_s)
-            if found is not None or self.has_own_execute:  # which may see other mappings than we do
-                self._close_volume(call=call, **kwargs)
-            if device is not None:
-                link.point_back(self.host, call, self.symlink_path, self.dev_name, device)
+                try:
+                    block.sync(self.host, call, f"/dev/{found.name}", limit_s)
+                except exception.ExecutionTimeout:
+                    raise  # it goes on, and has the mapping open
+                except processutils.ProcessExecutionError as exc:
+                    # Linux has dropped what it could not write: nothing is saved by what stays. On
+                    # storage that is dead this fails each time, and no force is known here.
+                    failure = exc
+            try:
+                # An own execute function may see other mappings than we do.
+                if found is not None or self.has_own_execute:
+                    self._close_volume(call=call, **kwargs)
+                if device is not None:
+                    link.point_back(self.host, call, self.symlink_path, self.dev_name, device)
+            finally:
+                if failure is not None:  # first of all: nobody will be told of it again
+                    raise failure
 
     # -- for subclasses, and for services that call them all the same ----------------------
     @abc.abstractmethod

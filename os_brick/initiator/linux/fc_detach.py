@@ -115,7 +115,8 @@ def find(
         step.outcome = ", ".join(map(str, (*disks, *maps))) or "nothing"
         shared = _is_shared(host, (*ways.meant, *ways.others), link_names, path_used)
         wwid = wwid or next((who.wwid for who in ours.values() if who.ids), "")
-        units = tuple(_units(host, ways, volume))
+        # Another volume has the LUN by now, so they are its units.
+        units = () if len(ours) < len(at_address) else tuple(_units(host, ways, volume))
         return Presence(disks, tuple(maps), units, doubtful, shared, wwid)
 
 

@@ -170,17 +170,25 @@ class Attempt:
 
         The detach would know of them by their map only, and there is none.
         """
+        states = {
+            str(path): state
+            for path, state in self._states()
+            if self._volume.is_candidate(path) and state.found and state.found.disk != kept
+        }
+        if not states:
+            return
         call = self._call.later(f"give back paths of {self._volume}", LATE_LIMIT_S)
-        for path, state in self._states():
-            if not self._volume.is_candidate(path) or state.found is None:
-                continue
-            if state.found.disk == kept:
-                continue
-            try:
-                scsi_attach.remove_made(self._host, call, [state.found])
-            except Exception as exc:  # noqa: BLE001 - the attach itself has gone well
-                LOG.warning("Path %s could not be taken away again: %s", path, exc)
-            self._paths.leave(call, state)
+        try:
+            scsi_attach.remove_made(self._host, call, [one.found for one in states.values()])
+        except Exception as exc:  # noqa: BLE001 - the attach itself has gone well
+            LOG.warning("Paths %s could not be taken away again: %s", ", ".join(states), exc)
+        # Log-outs have locks of their own; one that takes long ends without us.
+        leaving = call.side_by_side(
+            {path: partial(self._paths.leave, call, one) for path, one in states.items()}
+        )
+        call.wait_until(
+            leaving.all_ended, what="log-outs", limit_s=_SCANS_END_S, event=leaving.news, told=True
+        )
 
     def _states(self) -> list[tuple[IscsiPath, PathState]]:
         return list(self._paths.states.items())

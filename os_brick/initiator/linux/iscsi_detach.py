@@ -82,13 +82,13 @@ def find(
     with call.step("find the volume") as step:
         found = _find_by(host, call, volume.paths, known_wwid)
         if not volume.given:
-            if found.disks:
-                found = _with_other_portals(host, call, volume, found, known_wwid)
-            else:
+            if not found.disks:
                 found = _find_elsewhere(host, call, volume, iface, known_wwid) or found
+            if found.disks:
+                found = _with_other_portals(host, call, volume, found, known_wwid, path_used)
         found = _with_other_paths(host, volume, found, known_wwid, path_used)
         try:
-            maps = _find_maps(host, volume, found, known_wwid, path_used)
+            maps = _find_maps(host, call, volume, found, known_wwid, path_used)
         except exception.BrickException as exc:
             return dataclasses.replace(found, trouble=exc)
         step.outcome = ", ".join(map(str, (*found.disks, *maps))) or "nothing"
@@ -138,13 +138,20 @@ def _find_elsewhere(
 
 
 def _with_other_portals(
-    host: Host, call: Call, volume: IscsiVolume, found: Presence, known_wwid: str
+    host: Host,
+    call: Call,
+    volume: IscsiVolume,
+    found: Presence,
+    known_wwid: str,
+    path_used: str | None,
 ) -> Presence:
     """Return the presence with what the same target shows by the portals that a discovery found.
 
     Their disks may be in no map, and one of them the disk that was used; and what has lost its disk
-    or never gave one has its session still.
+    or never gave one has its session still. A portal may show another volume under that LUN, so a
+    disk has to say that it is this one, or to be the one that was used.
     """
+    used = nodes.kernel_name(host, path_used)
     disks = dict.fromkeys(found.disks)
     targets = dict.fromkeys(found.targets)
     identities = [scsi.read_identity(host.sysfs, disk) for disk in found.disks]
@@ -155,12 +162,14 @@ def _with_other_portals(
         disk = _find_disk(host, call, session, lun)
         if disk is not None:
             identity = scsi.read_identity(host.sysfs, disk)
-            if False in (identity.same_as(one) for one in identities) or _is_another(
-                host, disk, known_wwid
-            ):
+            same = {identity.same_as(one) for one in identities}
+            same.add(identity.is_wwid(known_wwid))
+            if False in same or not (True in same or (used and disk.name == used)):
                 continue
             disks.update(dict.fromkeys((disk, *_find_twins(host, session, lun, disk))))
-        elif iscsi.is_used(host.sysfs, session):
+        elif iscsi.is_used(host.sysfs, session) or not open_iscsi.may_be_ours(
+            host, call, _target_of(session)
+        ):
             continue
         targets[_target_of(session)] = None
     return dataclasses.replace(found, disks=tuple(disks), targets=tuple(targets))
@@ -186,7 +195,12 @@ def _is_another(host: Host, disk: Disk, known_wwid: str) -> bool:
 
 
 def _find_maps(
-    host: Host, volume: IscsiVolume, found: Presence, known_wwid: str, path_used: str | None
+    host: Host,
+    call: Call,
+    volume: IscsiVolume,
+    found: Presence,
+    known_wwid: str,
+    path_used: str | None,
 ) -> tuple[Map, ...]:
     """Return the volume's maps. When sessions end, the kernel removes the paths; the map, with data
     that was never written out, may stay without them."""
@@ -206,6 +220,9 @@ def _find_maps(
         return ()
     members = multipath.read_members(host.sysfs, used)
     if members and not (not found.disks and _may_be_by_others(host, volume, members)):
+        return ()
+    if members and scsi_removal.find_users(host, call, scsi_removal.Removal((), (used,), ())):
+        # A name from before a reboot: whoever detaches his volume does not use it any more.
         return ()
     said = [from_udev(known_wwid), *(scsi.read_identity(host.sysfs, one) for one in found.disks)]
     if not any(identity.is_wwid(used.wwid) is False for identity in said):

@@ -69,17 +69,17 @@ def leave(host: Host, call: Call, target: Target) -> bool:
             nonlocal others
             if host.locks.taken(target.lock_name, held):
                 return "ours"
-            others += not _is_being_left(host, target)
+            others = 0 if _is_being_left(host, target) else others + 1
             # One who only looks whether it is free (see _leave_last) is not there at the next look.
             return "others" if others > 1 else ""
 
         answer = call.wait_until(look, what=f"another log-out of {target}", limit_s=_OTHER_LOGOUT_S)
-        if not answer:
+        if not answer and not others:
             raise exception.BrickException(
                 f"Another log-out of {target} does not end, its session may remain: detach again "
                 "later"
             )
-        if answer == "others":
+        if answer != "ours":
             # He leaves it alone if he fails and it had no disk when he came.
             late = call.later(f"last log-out of {target}", _LAST_LOGOUT_S)
             call.side_by_side({str(target): partial(_leave_last, host, late, target)})
@@ -106,9 +106,11 @@ def _leave_last(host: Host, call: Call, target: Target) -> None:
             return free
 
     try:
-        with host.locks.tried(f"{target.lock_name} last") as alone:
-            # One who watches is enough.
-            over = alone and call.wait_until(is_over, what=f"attaches by {target}")
+        with contextlib.ExitStack() as alone:
+            # One who watches is enough, but he may end before those whom this one has seen.
+            over = call.wait_until(
+                lambda: host.locks.taken(f"{target.lock_name} last", alone), what="other watchers"
+            ) and call.wait_until(is_over, what=f"attaches by {target}")
         if over and iscsi.find_sessions(host.sysfs, target):
             leave(host, call, target)
     except Exception as exc:  # noqa: BLE001 - nobody is left to whom it could be raised

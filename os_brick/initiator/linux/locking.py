@@ -121,14 +121,28 @@ class Locks:
         and the file is not seen before that is so.
         """
         owner = os.stat(directory)
+
+        def share(fd: int) -> None:
+            with contextlib.suppress(OSError):  # vfat has no modes
+                os.fchmod(fd, stat.S_IMODE(owner.st_mode) & 0o666 | 0o600)
+            # Not allowed if the directory is of a group that we are not in, and not possible if its
+            # owner is unknown in our user namespace (EINVAL).
+            with contextlib.suppress(OSError):
+                os.fchown(fd, owner.st_uid if os.geteuid() == 0 else -1, owner.st_gid)
+
         fd, staging = tempfile.mkstemp(dir=directory)
         try:
-            # Not allowed if the directory is of a group that we are not in.
-            with contextlib.suppress(PermissionError):
-                os.fchown(fd, owner.st_uid if os.geteuid() == 0 else -1, owner.st_gid)
-            os.fchmod(fd, stat.S_IMODE(owner.st_mode) & 0o666 | 0o600)
+            share(fd)
+            os.link(staging, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system (vfat, CIFS) or a profile that allows no second name
             with contextlib.suppress(FileExistsError):
-                os.link(staging, path)
+                made = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o644)
+                try:
+                    share(made)
+                finally:
+                    os.close(made)
         finally:
             os.close(fd)
             os.unlink(staging)

@@ -63,12 +63,15 @@ def visible(found: Sequence[Mount]) -> list[Mount]:
     The others are still in the table, but below what was mounted later at the same point or at a
     directory above it: whoever uses their points gets that file system.
     """
-    ids = {one.id for one in found}
+    # What is at "/" is one: a path begins at this process's root, also below what was mounted on it
+    # (``mount --rbind / /``).
+    ids = {one.id for one in found if one.point != "/"}
     upon = {
         (one.parent if one.parent in ids and one.parent != one.id else "", one.point): one.id
         for one in found
+        if one.point != "/"
     }
-    known: dict[str, str] = {}
+    known: dict[str, str] = {"/": ""}
 
     def reached(path: str) -> str:
         """Follow a path as the kernel does: at each directory into what is mounted there."""
@@ -82,7 +85,11 @@ def visible(found: Sequence[Mount]) -> list[Mount]:
             known[path] = here
         return known[path]
 
-    return [one for one in found if one.point[:1] == "/" and reached(one.point) == one.id]
+    return [
+        one
+        for one in found
+        if one.point == "/" or (one.point[:1] == "/" and reached(one.point) == one.id)
+    ]
 
 
 def _decoded(text: str) -> str:

@@ -298,7 +298,12 @@ def read_booted(host: Host, call: Call, iqn: str) -> list[Target]:
 
     :raises BrickException: the records could not be read.
     """
-    result = host.programs.run(call, "iscsiadm", "-m", "node", limit_s=_RECORD_LIMIT_S)
+    for attempt in range(1, _RECORD_TRIES + 1):
+        result = host.programs.run(call, "iscsiadm", "-m", "node", limit_s=_RECORD_LIMIT_S)
+        # It reads all records, and fails if one of them goes meanwhile.
+        if result.code != _DATABASE or attempt == _RECORD_TRIES:
+            break
+        call.pause(2.0 ** (attempt - 1))
     if result.code not in _NOTHING_THERE:
         raise exception.BrickException(f"The node records could not be read: {explain(result)}")
     found = []
@@ -313,6 +318,13 @@ def read_booted(host: Host, call: Call, iqn: str) -> list[Target]:
         if _Record(host, call, target).read().get("node.startup") == "automatic":
             found.append(target)
     return found
+
+
+def may_be_ours(host: Host, call: Call, target: Target) -> bool:
+    """Tell whether a session without any device may have been made, or used, by this library: its
+    record leaves scanning to us then."""
+    settings = host.changes.node_settings(call, target.iqn, target.portal.host, target.portal.port)
+    return settings is None or settings.get("node.session.scan") == "manual"
 
 
 def log_out(host: Host, call: Call, target: Target, sessions: list[Session]) -> None:

@@ -65,13 +65,11 @@ def test_a_write_error_of_the_mapping_is_told(
 
     with pytest.raises(processutils.ProcessExecutionError):
         one.detach()
-    assert one.mapping is not None
-    assert one.leads_to == f"/dev/mapper/{one.label}"
-    assert fake_host.lost == []
-    one.mend_paths()
-    one.detach()
+    # Linux keeps nothing that could be written yet.
     assert one.mapping is None
-    assert one.unit.data == b"data"
+    assert one.leads_to == f"/dev/{one.raw.name}"
+    fake_host.forgive()
+    one.detach()
 
 
 def test_the_whole_detach_tells_of_it(fake_host: FakeHost) -> None:
@@ -114,3 +112,78 @@ def test_a_file_is_still_there_with_real_links(tmp_path: pathlib.Path, provider:
         encryptor.attach_volume("context", control_location="front-end", provider=provider)
     assert not volume.is_symlink()
     assert volume.read_bytes() == b"data"
+
+
+class Single(Connected):
+    multipath = False
+
+
+@pytest.mark.parametrize("kind", [Single, Connected])
+@pytest.mark.parametrize("provider", ["luks", "luks2", "plain"])
+def test_a_volume_on_storage_that_fails_for_ever_can_be_closed(
+    fake_host: FakeHost, provider: str, kind: type[Connected]
+) -> None:
+    """fsync(2) of a block device ends with a flush of the storage's cache (blkdev_fsync), by the
+    mapping to the dead disk: it fails each time, also if there is nothing to write."""
+    one = kind(fake_host, provider)
+    one.connection_info["data"]["device_path"] = one.link
+    one.attach()
+    assert one.mapping is not None
+    opening = fake_host.devices.open(f"/dev/{one.mapping.name}")
+    opening.write(b"data")
+    fake_host.devices.fsync(one.mapping)
+    fake_host.devices.forget(opening)
+    assert one.unit.data == b"data"
+
+    def sync(process: Process) -> Answer:
+        return Answer(1, err=f"sync: error syncing '{process.words[-1]}': Input/output error")
+
+    fake_host.programs.install("sync", sync)
+    with pytest.raises(processutils.ProcessExecutionError):
+        one.detach()  # it is told,
+    one.detach()  # once
+    one.connector.disconnect_volume(one.properties, one.info, force=True, ignore_errors=True)
+    assert fake_host.disks() == []
+    assert fake_host.leftovers() == []
+
+
+def test_the_lost_write_is_told_also_if_the_mapping_is_in_use(fake_host: FakeHost) -> None:
+    """The kernel tells of it once; that somebody has the mapping open can be told next time."""
+    one = Connected(fake_host, "luks2")
+    one.connection_info["data"]["device_path"] = one.link
+    one.attach()
+    assert one.mapping is not None
+    opening = fake_host.devices.open(f"/dev/{one.mapping.name}")
+    opening.write(b"data")
+    fake_host.devices.fsync(one.mapping)
+    said = [Answer(1, err="sync: Input/output error"), Answer(), Answer(), Answer()]
+    fake_host.programs.install("sync", lambda process: said.pop(0))
+    with pytest.raises(processutils.ProcessExecutionError, match="Input/output error"):
+        one.detach()
+    with pytest.raises(processutils.ProcessExecutionError) as caught:
+        one.detach()
+    assert caught.value.exit_code == 5
+    assert one.leads_to == f"/dev/mapper/{one.label}"
+    fake_host.devices.forget(opening)
+    one.detach()
+    one.disconnect()
+    assert fake_host.leftovers() == []
+
+
+def test_a_write_out_that_goes_on_keeps_the_mapping(fake_host: FakeHost) -> None:
+    one = Connected(fake_host, "luks2")
+    one.connection_info["data"]["device_path"] = one.link
+    one.attach()
+    assert one.mapping is not None
+    opening = fake_host.devices.open(f"/dev/{one.mapping.name}")
+    opening.write(b"data")
+    fake_host.devices.fsync(one.mapping)
+    fake_host.devices.forget(opening)
+    fake_host.faults.slow("sync", seconds=1000, times=1)
+    with pytest.raises(exception.ExecutionTimeout):
+        one.detach()
+    assert one.mapping is not None
+    fake_host.pass_time(1000)
+    one.detach()
+    one.disconnect()
+    assert fake_host.leftovers() == []

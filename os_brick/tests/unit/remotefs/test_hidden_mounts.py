@@ -73,3 +73,17 @@ def test_something_else_on_top_at_the_point(fake_host: FakeHost) -> None:
     fake_host.shares.occupy(POINT)
     with pytest.raises(exception.BrickException, match="Unmount it"):
         one.mount(SHARE)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # mount --rbind / /: paths still begin below it
+        [ROOT, "63 22 254:1 / / rw,relatime - ext4 /dev/vda1 rw", nfs(500, 22, POINT)],
+        # the same in a chroot that was no mount
+        ["63 22 254:1 /c / rw,relatime - ext4 /dev/vda1 rw", nfs(500, 22, POINT)],
+    ],
+)
+def test_a_mount_on_the_root_hides_nothing(lines: list[str]) -> None:
+    found = mounts.visible(mounts.parse_mounts("\n".join(lines)))
+    assert POINT in {one.point for one in found if one.source == SHARE}

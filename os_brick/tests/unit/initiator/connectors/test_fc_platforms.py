@@ -373,3 +373,25 @@ def test_programs_in_place_of_verbs(fake_host: FakeHost) -> None:
         f"{port}/unit_remove",
     ]
     assert fake_host.leftovers() == []
+
+
+def test_the_zfcp_unit_of_the_next_volume_stays_while_its_port_is_away(
+    fake_host: FakeHost,
+) -> None:
+    """The array has given the LUN to another volume, which is attached; a detach of the first is
+    repeated while one of the ports is away."""
+    last = on_ibm_z(fake_host, ports=2).lun(1)
+    connector = connector_of(fake_host, "s390x", use_multipath=True)
+    info = connector.connect_volume(last.properties)
+    fake_host.pass_time(1)
+    connector.disconnect_volume(last.properties, info)
+    volume = last.remap()
+    connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    units = fake_host.zfcp.units()
+    volume.array.ports[0].lose(dev_loss_s=10)
+    fake_host.pass_time(100)
+    assert 0 < len(fake_host.disks()) < len(units)
+    assert fake_host.zfcp.units() == units
+    connector.disconnect_volume(last.properties, info)
+    assert fake_host.zfcp.units() == units

@@ -12,6 +12,8 @@ import pytest
 
 from os_brick import exception
 from os_brick.testing import FakeHost
+from os_brick.testing.storage import Volume
+from os_brick.tests.unit.initiator.connectors.iscsi_helpers import disk_at
 
 SHARED = pytest.mark.parametrize("shared", [True, False])
 
@@ -213,3 +215,103 @@ def test_records_of_discovered_portals_do_not_outlive_the_volume(fake_host: Fake
     fake_host.pass_time(1)
     connector.disconnect_volume(properties, info)
     assert fake_host.leftovers(settle_s=60) == []
+
+
+def test_a_repeated_detach_while_others_delete_their_records(fake_host: FakeHost) -> None:
+    """iscsiadm reads all records; code 6 if one of them goes meanwhile (see _Record.delete)."""
+    volume = fake_host.iscsi_target(portals=2).lun(1)
+    connector = fake_host.connector()
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    fake_host.pass_time(1)
+    connector.disconnect_volume(properties, info)
+    fake_host.faults.fail("iscsiadm", "node", code=6, times=1)
+    connector.disconnect_volume(properties, info)
+    assert fake_host.leftovers(settle_s=60) == []
+
+
+def test_an_attach_does_not_wait_for_log_outs_of_discovered_targets(fake_host: FakeHost) -> None:
+    volume = fake_host.iscsi_target(portals=4, shared_iqn=False).lun(1)
+    fake_host.multipathd.stop()
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    fake_host.faults.slow("--logout", seconds=100, times=3)
+    began = fake_host.now
+    connector.connect_volume(properties)
+    assert fake_host.now - began < 60
+
+
+def test_a_session_that_lost_its_disk_goes_also_if_the_named_one_lost_it_too(
+    fake_host: FakeHost,
+) -> None:
+    target = fake_host.iscsi_target(portals=3)
+    volume = target.lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    fake_host.pass_time(1)
+    for address in ("10.0.0.1", "10.0.0.3"):
+        device = disk_at(fake_host, address).device
+        assert device is not None
+        fake_host.scsi.drop(device)
+    fake_host.pass_time(1)
+    connector.disconnect_volume(properties, info)
+    assert fake_host.leftovers(settle_s=60) == []
+
+
+def two_groups(host: FakeHost) -> tuple[Volume, Volume]:
+    """Two portal groups of one target name, each with a LUN 1 of its own."""
+    iqn = "iqn.2010-10.org.example:groups"
+    first = host.iscsi_target(["10.0.0.1"], iqn=iqn).lun(1)
+    second = host.iscsi_target(["10.0.0.2"], iqn=iqn).lun(1)
+    return first, second
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_other_portal_groups_volume_is_left(
+    fake_host: FakeHost, says: bool, known: bool, which: int
+) -> None:
+    fake_host.multipathd.stop()
+    both = two_groups(fake_host)
+    if not says:
+        both[which].unit.wwid = both[which].unit.serial = ""
+    connector = fake_host.connector()
+    infos = [connector.connect_volume(one.connection(plural=False)) for one in both]
+    fake_host.pass_time(1)
+    assert len(fake_host.disks()) == 2
+    assert infos[0]["path"] != infos[1]["path"]
+    connector.disconnect_volume(both[0].connection(plural=False), infos[0] if known else None)
+    fake_host.pass_time(1)
+    assert [disk.name for disk in fake_host.disks()] == [infos[1]["path"].removeprefix("/dev/")]
+
+
+def test_an_idle_session_of_an_operator_by_another_portal_is_left(fake_host: FakeHost) -> None:
+    target = fake_host.iscsi_target(portals=2)
+    volume = target.lun(1)
+    del target._luns[1][1]
+    fake_host.sessions.create(target.iqn, target.portals[1], target, 1, scans=True)
+    fake_host.pass_time(1)
+    connector = fake_host.connector()
+    properties = volume.connection(plural=False)
+    info = connector.connect_volume(properties)
+    fake_host.pass_time(1)
+    connector.disconnect_volume(properties, info)
+    assert len(fake_host.sessions.all()) == 1
+
+
+def test_a_name_from_before_a_reboot_is_of_another_arrays_volume_that_is_in_use(
+    fake_host: FakeHost,
+) -> None:
+    """Nova's hard reboot after the host's: it detaches first, with no device_info, and device_path
+    as it was before; /dev/dm-0 is another array's volume by now, of an instance that runs."""
+    last = fake_host.iscsi_target(["10.0.0.1"]).lun(1)
+    other = fake_host.iscsi_target(["10.1.0.1"]).lun(1)
+    connector = fake_host.connector(use_multipath=True)
+    used = connector.connect_volume(other.connection(plural=False))
+    fake_host.pass_time(1)
+    with fake_host.open(used["path"]):
+        there = fake_host.inventory()
+        connector.disconnect_volume(last.connection(plural=False, device_path=used["path"]), None)
+        assert fake_host.inventory() == there

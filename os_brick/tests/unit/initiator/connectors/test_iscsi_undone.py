@@ -13,6 +13,9 @@ import pytest
 from oslo_config import cfg
 
 from os_brick import exception
+from os_brick.initiator.linux import iscsi_sessions
+from os_brick.initiator.linux.call import Call
+from os_brick.initiator.linux.iscsi import Portal, Target
 from os_brick.testing import FakeHost
 from os_brick.testing.storage import Volume
 from os_brick.tests.unit.initiator.connectors.iscsi_helpers import disk_names, side_by_side
@@ -300,3 +303,44 @@ def test_a_session_of_a_path_of_the_map_that_is_not_named_goes(fake_host: FakeHo
             properties[key] = properties[key][:1]
     connector.disconnect_volume(properties, info)
     assert fake_host.leftovers(settle_s=60) == []
+
+
+def test_a_detach_at_its_deadline_leaves_the_session_to_an_attach(fake_host: FakeHost) -> None:
+    target = fake_host.iscsi_target()
+    volume = target.lun(1)
+    connector = fake_host.connector()
+    connector.connect_volume(volume.properties)
+    one = Target(Portal.parse("10.0.0.1:3260"), target.iqn)
+    host = connector.host
+    call = Call("detach", host.clock, 5)
+    with host.locks.held(Call("attach", host.clock, 600), [one.lock_name], shared=True):
+        fake_host.pass_time(6)
+        assert iscsi_sessions.leave(host, call, one) is False
+
+
+def test_one_who_watches_for_the_last_log_out_is_followed_by_the_next(fake_host: FakeHost) -> None:
+    """The first of them has been watching for nearly as long as he may when another detach leaves
+    the session to an attach, which fails later."""
+    target = fake_host.iscsi_target()
+    volume = target.lun(1)
+    connector = fake_host.connector()
+    connector.connect_volume(volume.properties)
+    fake_host.pass_time(1)
+    one = Target(Portal.parse("10.0.0.1:3260"), target.iqn)
+    host = connector.host
+
+    def left_to_an_attach(until: float) -> None:
+        call = Call("detach", host.clock, 60)
+        attach = Call("attach", host.clock, 600)
+        with host.locks.held(attach, [one.lock_name], shared=True):
+            assert iscsi_sessions.leave(host, call, one) is False
+            fake_host.pass_time(until)
+
+    left_to_an_attach(2)  # it has been attached: the disk of LUN 1
+    fake_host.pass_time(285)
+    device = fake_host.disks()[0].device
+    assert device is not None
+    fake_host.scsi.drop(device)
+    left_to_an_attach(30)  # this one fails
+    fake_host.pass_time(60)
+    assert fake_host.sessions.all() == []

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import stat
@@ -57,3 +58,36 @@ def test_a_file_that_root_makes_is_the_directory_owners(tmp_path: pathlib.Path) 
     status = (tmp_path / "os-brick.locks").stat()
     assert (status.st_uid, status.st_gid) == (3001, 3001)
     assert stat.S_IMODE(status.st_mode) & 0o600 == 0o600
+
+
+def lock(folder: pathlib.Path) -> None:
+    with Locks(lambda: str(folder)).held(Call("x", SystemClock(), 5), ["volume"]):
+        pass
+    assert os.listdir(folder) == ["os-brick.locks"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES])
+def test_a_file_system_without_second_names(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """vfat: EPERM; CIFS, some of FUSE: EOPNOTSUPP, ENOSYS; a profile of AppArmor: EACCES."""
+
+    def link(*_words: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    if code == errno.EPERM:
+        monkeypatch.setattr(os, "fchmod", link)
+    lock(tmp_path)
+
+
+def test_an_owner_who_is_not_known_here(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose user namespace does not know the directory's owner."""
+
+    def fchown(*_words: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    lock(tmp_path)
