@@ -19,6 +19,7 @@ from os_brick.initiator.linux import (
     iscsi_attach,
     iscsi_detach,
     iscsi_discovery,
+    iscsi_presence,
     iscsi_sessions,
     iscsi_volume,
     multipath,
@@ -215,7 +216,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         path_used = utils.get_dev_path(connection_properties, device_info)
         with self._detaching(volume, force, ignore_errors) as (call, errors):
             resolved = iscsi_sessions.resolve_to_detach(self.host, call, volume.paths)
-            presence = iscsi_detach.find(
+            presence = iscsi_presence.find(
                 self.host,
                 call,
                 dataclasses.replace(volume, paths=resolved.paths),
@@ -237,7 +238,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
             iscsi_detach.wait_for_late_paths(self.host, call, resolved.paths)
 
     @staticmethod
-    def _check_looked(resolved: iscsi_sessions.Resolved, presence: iscsi_detach.Presence) -> None:
+    def _check_looked(resolved: iscsi_sessions.Resolved, presence: iscsi_presence.Presence) -> None:
         """Raise if nothing was found, and it is not known whether that is because there is
         nothing."""
         if presence.trouble is not None:
@@ -261,7 +262,7 @@ class ISCSIConnector(base.BaseLinuxConnector, base_iscsi.BaseISCSIConnector):
         ):
             resolved = iscsi_sessions.resolve_to_detach(self.host, call, volume.paths)
             volume = dataclasses.replace(volume, paths=resolved.paths)
-            presence = iscsi_detach.find(self.host, call, volume, self._discovery_iface)
+            presence = iscsi_presence.find(self.host, call, volume, self._discovery_iface)
             self._check_looked(resolved, presence)
             return self._extend(call, connection_properties, presence.disks, presence.maps)
 
