@@ -193,7 +193,7 @@ class HuaweiStorHyperConnector(base.BaseLinuxConnector):
             name = nodes.kernel_name(self.host, used) if isinstance(used, str) else None
             if not here and name is not None:
                 # What the tool answers need not mean that it is not here. Should the name be
-                # another's by now, that does no harm.
+                # another's by now, its data is on the storage a little earlier.
                 with errors.context(force, "Writing out %s failed, its data may be lost", used):
                     block.sync(self.host, call, f"/dev/{name}", limit_s)
             answer = self._cli(call, "detach", volume)
